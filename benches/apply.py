@@ -1,0 +1,558 @@
+#!/usr/bin/env python3
+"""How long `pgorch apply` takes, next to ansible-core, Mitogen, pyinfra and a shell script.
+
+All tools work on the same disposable hosts (`pgorch lab`, so: Linux, root), towards the same end
+state, one after the other in every round, so that whatever else the machine does hits them alike.
+Figures are told as ratios to pgorch; nothing is asserted. README.md says what is compared and how.
+
+Standard library only. The other tools are installed, pinned, into a virtual environment in
+${XDG_CACHE_HOME:-~/.cache}/pgorch-bench.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PINS = ["ansible-core==2.19.14", "mitogen==0.3.54", "pyinfra==3.10.0"]
+VERSION = 15
+CLUSTER = "bench"
+HOME = f"/var/lib/pgorch/{CLUSTER}"
+DATA = f"{HOME}/{VERSION}/data"
+DELAYED_PORT = 2222
+ONE_WAY = 0.025
+PARTS = ["size", "noop", "latency", "first"]
+
+POSTGRES = f"""\
+postgres:
+  version: {VERSION}
+  parameters: {{ shared_buffers: 64MB }}
+  hba:
+    - host app app 198.18.0.0/15 scram-sha-256
+  roles:
+    - {{ name: app, attributes: [login] }}
+  databases:
+    - {{ name: app, owner: app }}
+"""
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def cache_dir():
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "pgorch-bench"
+
+
+# ---- running things -----------------------------------------------------------------------------
+
+
+class Failed(Exception):
+    pass
+
+
+def timed(argv, env=None, cwd=None, timeout=1800):
+    """Runs a command: (wall seconds, CPU seconds of it and what it waited for, exit status, output)."""
+    with tempfile.TemporaryFile() as out:
+        began = time.monotonic()
+        child = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd,
+            start_new_session=True,
+        )
+        # wait4 instead of wait: it tells the CPU time of this child alone.
+        alarm = signal.signal(signal.SIGALRM, lambda *_: os.killpg(child.pid, signal.SIGKILL))
+        signal.alarm(timeout)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, alarm)
+        wall = time.monotonic() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        text = out.read().decode(errors="replace")
+    return wall, usage.ru_utime + usage.ru_stime, child.returncode, text
+
+
+def run(argv, **more):
+    done = subprocess.run(
+        argv, stdin=more.pop("stdin", subprocess.DEVNULL) if "input" not in more else None,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
+    )
+    if done.returncode != 0:
+        raise Failed(f"{shlex.join(map(str, argv))}: exit {done.returncode}\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def in_parallel(work, items):
+    with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(work, items))
+
+
+# ---- the lab ------------------------------------------------------------------------------------
+
+
+class Lab:
+    """Fresh hosts, and the files with which each tool reaches them."""
+
+    def __init__(self, pgorch, count):
+        self.pgorch, self.count = pgorch, count
+        self.dir = cache_dir() / f"lab-{count}"
+        shutil.rmtree(self.dir, ignore_errors=True)
+        (self.dir / "files").mkdir(parents=True)
+        # Short: the path of a socket has 107 bytes at most.
+        self.sockets = Path(tempfile.mkdtemp(prefix="pgb"))
+        self.names = [f"node{i + 1}" for i in range(count)]
+        self.file = self.dir / "lab.yml"
+        nodes = "".join(
+            f"  {name}: {{ {'primary: true' if name == 'node1' else ''} }}\n" for name in self.names
+        )
+        self.file.write_text(f"cluster: {CLUSTER}\nlab: {{ image: bookworm }}\n{POSTGRES}nodes:\n{nodes}")
+
+    def up(self):
+        # Hosts that an earlier run left with --keep, or died with.
+        run([self.pgorch, "lab", "down", self.file])
+        out = subprocess.run(
+            [self.pgorch, "lab", "up", self.file, "-o", "json"], stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, check=True, text=True,
+        ).stdout
+        lab = json.loads(out)["labs"][0]
+        self.address = {h["name"]: h["address"] for h in lab["hosts"]}
+        self.key = lab["identity_file"]
+        known = Path(lab["known_hosts"]).read_text()
+        both = known
+        for name, address in self.address.items():
+            for line in known.splitlines():
+                names, kind, key = line.split()[:3]
+                if address in names.split(","):
+                    both += f"[{address}]:{DELAYED_PORT} {kind} {key}\n"
+        (self.dir / "known_hosts").write_text(both)
+        self.write_files()
+        self.prepare()
+
+    def down(self):
+        # The masters of ControlPersist would end by themselves, later.
+        for name in self.names:
+            subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", name],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([self.pgorch, "lab", "down", self.file], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def reset(self):
+        for name in self.names:
+            subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", name],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run([self.pgorch, "-i", self.file, "lab", "reset"])
+        self.prepare()
+
+    def ssh(self, name, script):
+        return run(["ssh", "-F", self.dir / "ssh_config", name, "sh -s"], input=script)
+
+    def prepare(self):
+        """What all hosts have before anything is measured: Python, and an sshd that tells sessions."""
+        script = """set -e
+            export DEBIAN_FRONTEND=noninteractive
+            apt-get -qq -y install python3 python3-apt ||
+                { apt-get -qq update; apt-get -qq -y install python3 python3-apt; }
+            echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/20-bench.conf
+            systemctl reload ssh
+            sync"""
+        in_parallel(lambda name: self.ssh(name, script), self.names)
+
+    def start_delay(self):
+        code = (HERE / "delay.py").read_text()
+        script = f"""set -e
+            cat >/root/delay.py <<'EOF'\n{code}\nEOF
+            systemctl stop bench-delay 2>/dev/null || :
+            systemd-run -q --unit bench-delay python3 /root/delay.py {DELAYED_PORT} 22 {ONE_WAY}
+            for i in $(seq 100); do
+                ss -ltn | grep -q ':{DELAYED_PORT} ' && exit 0
+                sleep 0.1
+            done
+            systemctl --no-pager status bench-delay; exit 1"""
+        in_parallel(lambda name: self.ssh(name, script), self.names)
+
+    def node_vars(self, name):
+        return {
+            "name": name, "version": VERSION, "home": HOME, "data_dir": DATA, "slot": name,
+            "service": f"pgorch-{CLUSTER}", "bin_dir": f"/usr/lib/postgresql/{VERSION}/bin",
+        }
+
+    def write_files(self):
+        d, known = self.dir, self.dir / "known_hosts"
+        hosts = "".join(f"Host {n}\n  HostName {a}\n" for n, a in self.address.items())
+        common = (
+            f"  User root\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n  LogLevel ERROR\n"
+            f"  UserKnownHostsFile {known}\n  StrictHostKeyChecking yes\n"
+        )
+        mux = f"  ControlMaster auto\n  ControlPath {self.sockets}/%C\n  ControlPersist 60\n"
+        (d / "ssh_config").write_text(f"{hosts}Host *\n{common}{mux}")
+        (d / "ssh_config.plain").write_text(f"Host *\n{common}")
+        (d / "hosts").write_text("".join(f"{n} {a}\n" for n, a in self.address.items()))
+        for port, tag in [(22, "near"), (DELAYED_PORT, "far")]:
+            nodes = "".join(
+                f"  {n}: {{ host: {a}{', primary: true' if n == 'node1' else ''} }}\n"
+                for n, a in self.address.items()
+            )
+            (d / f"pgorch-{tag}.yml").write_text(
+                f"cluster: {CLUSTER}\n"
+                f"ssh: {{ user: root, port: {port}, identity_file: {self.key}, known_hosts: {known}, "
+                f"ssh_config: false }}\n{POSTGRES}nodes:\n{nodes}"
+            )
+            shared = {
+                "cluster": CLUSTER, "files": str(d / "files"), "templates": str(ROOT / "templates"),
+                "primary_address": self.address["node1"],
+            }
+            ansible = {
+                "ansible_user": "root", "ansible_port": port, "ansible_ssh_private_key_file": self.key,
+                "ansible_python_interpreter": "/usr/bin/python3",
+            }
+            host_vars = {
+                n: {"ansible_host": a, "node": self.node_vars(n)} for n, a in self.address.items()
+            }
+            group = {"nodes": {"vars": {**shared, **ansible}, "hosts": host_vars},
+                     "primary": {"hosts": {"node1": {}}},
+                     "standbys": {"hosts": {n: {} for n in self.names[1:]}}}
+            (d / f"ansible-{tag}.json").write_text(json.dumps({"all": {"children": group}}, indent=1))
+            pyinfra = {
+                "ssh_user": "root", "ssh_port": port, "ssh_key": self.key, "ssh_allow_agent": False,
+                "ssh_look_for_keys": False, "ssh_known_hosts_file": str(known),
+                "ssh_strict_host_key_checking": "yes", **shared,
+            }
+            (d / f"pyinfra_{tag}.py").write_text("nodes = " + repr([
+                (n, {**pyinfra, "ssh_hostname": a, "primary": n == "node1", "node": self.node_vars(n)})
+                for n, a in self.address.items()
+            ]) + "\n")
+        plugins = venv_dir() / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        for tool, strategy in [
+            ("ansible", "linear"),
+            ("mitogen", "mitogen_linear\nstrategy_plugins = "
+                        f"{plugins}/site-packages/ansible_mitogen/plugins/strategy"),
+        ]:
+            (d / f"{tool}.cfg").write_text(f"""\
+[defaults]
+forks = 50
+gathering = explicit
+nocows = true
+nocolor = true
+deprecation_warnings = false
+strategy = {strategy}
+[ssh_connection]
+pipelining = true
+ssh_args = -F {d}/ssh_config.plain -o ControlMaster=auto -o ControlPersist=60s
+control_path_dir = {self.sockets}
+""")
+
+    def capture(self):
+        """The content that pgorch gave to its files, for the other tools to want."""
+        files = self.dir / "files"
+        get = lambda name, path: self.ssh(name, f"cat {path}")
+        for file in ["postgresql.conf", "pgorch.conf", "pg_hba.conf", "pg_ident.conf"]:
+            (files / file).write_text(get("node1", f"{DATA}/{file}"))
+        passfile = get("node1", f"{HOME}/passfile")
+        (files / "passfile").write_text(passfile)
+        (files / "standby.signal").write_text("")
+        (files / "createcluster.conf").write_text(
+            get("node1", "/etc/postgresql-common/createcluster.d/pgorch.conf"))
+        for name in self.names:
+            (files / f"{name}.service").write_text(
+                get(name, f"/etc/systemd/system/pgorch-{CLUSTER}.service"))
+            if name != "node1":
+                (files / f"{name}.standby.conf").write_text(get(name, f"{DATA}/pgorch.standby.conf"))
+        password = passfile.strip().rsplit(":", 1)[1]
+        values = {
+            "PASSWORD": password,
+            "MEMBERS": ", ".join(f"('{n}', '{a}')" for n, a in self.address.items()),
+            "SLOTS": ", ".join(f"'{n}'" for n in self.names[1:]),
+        }
+        for sql in (HERE / "equivalents").glob("*.sql"):
+            text = sql.read_text()
+            for name, value in values.items():
+                text = text.replace(f"@{name}@", value)
+            (files / sql.name).write_text(text)
+
+    def cluster_is_whole(self):
+        sql = ("SELECT (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'), "
+               "(SELECT count(*) FROM pgorch.nodes), (SELECT count(*) FROM pg_database WHERE datname = 'app'), "
+               "(SELECT count(*) FROM pg_replication_slots WHERE active)")
+        out = self.ssh("node1", "cd / && runuser -u postgres -- psql -XAt -h /run/postgresql -d postgres"
+                       f' -c "{sql}"').strip()
+        n = self.count
+        if out != f"{n - 1}|{n}|1|{n - 1}":
+            raise Failed(f"the cluster is not what it should be: {out}")
+
+    def sessions(self, began, ended):
+        """Per host: exec sessions, sftp sessions, connections that its sshd saw in between."""
+        def of(name):
+            out = self.ssh(name, "journalctl -u ssh -o short-unix --no-pager -n 5000")
+            counts = [0, 0, 0]
+            for line in out.splitlines():
+                stamp, _, text = line.partition(" ")
+                try:
+                    when = float(stamp)
+                except ValueError:
+                    continue
+                if not began <= when <= ended:
+                    continue
+                if "Starting session: subsystem" in text:
+                    counts[1] += 1
+                elif "Starting session:" in text:
+                    counts[0] += 1
+                elif "Accepted publickey" in text:
+                    counts[2] += 1
+            return counts
+        return in_parallel(of, self.names)
+
+
+# ---- the tools ----------------------------------------------------------------------------------
+
+
+def venv_dir():
+    pins = "-".join(re.sub(r"[^0-9.]", "", pin.split("==")[1]) for pin in PINS)
+    return cache_dir() / f"venv-{pins}"
+
+
+def ensure_venv():
+    where = venv_dir()
+    if not (where / "complete").exists():
+        say(f"installing {', '.join(PINS)} into {where}")
+        venv.create(where, with_pip=True, clear=True)
+        run([where / "bin/pip", "install", "-q", *PINS])
+        (where / "complete").touch()
+
+
+class Tool:
+    def __init__(self, title, key):
+        self.title, self.key = title, key
+
+
+def tools(lab):
+    """Each tool as key -> (title, argv for a tag, environment, changes of an output)."""
+    d, binaries = lab.dir, venv_dir() / "bin"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PGORCH_"))}
+    env |= {"LC_ALL": "C.UTF-8", "XDG_STATE_HOME": str(d / "state")}
+
+    def recap(text):
+        found = re.findall(r"ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", text)
+        return sum(int(n) for row in found for n in row) if len(found) == lab.count else None
+
+    def pgorch_changes(text):
+        found = re.search(r"^\d+ hosts?.*?(\d+) changed", text, re.M)
+        return int(found[1]) if found else None
+
+    def pyinfra_changes(text):
+        # The table's columns: hosts, success, error, no change.
+        found = re.search(r"^\s*Grand total((?:\s+(?:\d+|-)){4})\s*$", text, re.M)
+        return sum(int(cell) for cell in found[1].replace("-", "0").split()[1:3]) if found else None
+
+    def ansible(tag):
+        return [binaries / "ansible-playbook", "-i", d / f"ansible-{tag}.json",
+                HERE / "equivalents/site.yml"]
+
+    return {
+        "pgorch": ("pgorch", lambda tag: [lab.pgorch, "apply", d / f"pgorch-{tag}.yml", "-y"], env,
+                   pgorch_changes),
+        "ansible": ("ansible-core", ansible, env | {"ANSIBLE_CONFIG": str(d / "ansible.cfg")}, recap),
+        "mitogen": ("Mitogen", ansible, env | {"ANSIBLE_CONFIG": str(d / "mitogen.cfg")}, recap),
+        "pyinfra": ("pyinfra", lambda tag: [binaries / "pyinfra", "-y", d / f"pyinfra_{tag}.py",
+                                            HERE / "equivalents/deploy.py"], env, pyinfra_changes),
+        "by_hand": ("shell script", lambda tag: [HERE / "by_hand.sh", d], env, lambda text: None),
+    }
+
+
+def once(lab, tool, tag, verbose=False):
+    title, argv, env, changes = tool
+    words = list(map(str, argv(tag))) + (["-v"] if verbose else [])
+    wall, cpu, status, text = timed(words, env=env, cwd=lab.dir)
+    (lab.dir / f"last-{title.replace(' ', '-')}.log").write_text(text)
+    if status != 0:
+        raise Failed(f"{title}: exit {status}\n{text[-4000:]}")
+    return wall, cpu, changes(text), text
+
+
+# ---- the measurements ---------------------------------------------------------------------------
+
+
+def load():
+    return os.getloadavg()[0]
+
+
+def rounds_of(lab, chosen, tag, rounds, before=None, after=None):
+    """Interleaved: every tool once in every round."""
+    runs = {key: [] for key in chosen}
+    for number in range(rounds):
+        line = []
+        for key, tool in chosen.items():
+            if before:
+                before()
+            busy = load()
+            wall, cpu, changed, _ = once(lab, tool, tag)
+            if after:
+                after(key)
+            runs[key].append({"seconds": wall, "cpu": cpu, "changed": changed, "load": busy})
+            line.append(f"{tool[0]} {wall:.2f}")
+        say(f"  round {number + 1}/{rounds}: {', '.join(line)}  (load {load():.1f})")
+    return runs
+
+
+def noop(lab, tag, rounds):
+    chosen = {k: v for k, v in tools(lab).items() if k != "by_hand"}
+    # The end state is pgorch's; the others must find nothing to do, and pgorch nothing afterwards.
+    sessions, changed = {}, {}
+    for key, tool in list(chosen.items()):
+        once(lab, tool, tag)
+        time.sleep(1)
+        began = time.time()
+        _, _, changed[key], text = once(lab, tool, tag, verbose=key == "pgorch")
+        ended = time.time()
+        time.sleep(1)
+        sessions[key] = lab.sessions(began, ended)
+        if key == "pgorch":
+            told = re.findall(r"ssh-sessions=(\d+) round-trips=(\d+)", text)
+        say(f"  {tool[0]}: changed {changed[key]}, exec sessions/sftp/connections per host: "
+            + ", ".join("/".join(map(str, s)) for s in sessions[key]))
+    say("  pgorch -v says ssh-sessions, round-trips: " + ", ".join("/".join(t) for t in told))
+    runs = rounds_of(lab, chosen, tag, rounds)
+    return {"runs": runs, "sessions": sessions, "changed": changed,
+            "pgorch_says": [[int(n) for n in t] for t in told]}
+
+
+def first(lab, rounds, which):
+    chosen = {k: v for k, v in tools(lab).items() if k in which}
+    runs = rounds_of(lab, chosen, "near", rounds, before=lab.reset, after=lambda _: lab.cluster_is_whole())
+    return {"runs": runs}
+
+
+def size(pgorch):
+    times = []
+    for _ in range(5):
+        timed([pgorch, "--help"])
+    for _ in range(50):
+        began = time.perf_counter()
+        subprocess.run([pgorch, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - began)
+    return {"bytes": os.stat(pgorch).st_size, "help_seconds": times, "load": load()}
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+def table(title, result):
+    runs = result["runs"]
+    base = [r["seconds"] for r in runs["pgorch"]]
+    lines = [f"### {title}", "",
+             "| tool | median s | min-max s | times pgorch (median; min-max of rounds) | CPU s | changed |"
+             " exec/sftp sessions a host |", "|---|---|---|---|---|---|---|"]
+    titles = {"pgorch": "pgorch", "ansible": "ansible-core, pipelining, ControlPersist, forks=50",
+              "mitogen": "Mitogen (mitogen_linear), forks=50", "pyinfra": "pyinfra -y",
+              "by_hand": "shell script by hand"}
+    for key, rows in runs.items():
+        seconds = [r["seconds"] for r in rows]
+        ratios = [s / b for s, b in zip(seconds, base)]
+        result.setdefault("ratios", {})[key] = statistics.median(ratios)
+        changed = {r["changed"] for r in rows} - {None}
+        counts = result.get("sessions", {}).get(key)
+        shown = " ".join(sorted({f"{c[0]}/{c[1]}" for c in counts})) if counts else ""
+        lines.append(
+            f"| {titles[key]} | {statistics.median(seconds):.2f} | {min(seconds):.2f}-{max(seconds):.2f} "
+            f"| {statistics.median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f}) "
+            f"| {statistics.median(r['cpu'] for r in rows):.2f} "
+            f"| {' '.join(map(str, sorted(changed)))} | {shown} |")
+    loads = [r["load"] for rows in runs.values() for r in rows]
+    lines += ["", f"{len(base)} rounds, interleaved; load average {min(loads):.1f}-{max(loads):.1f} "
+              f"on {os.cpu_count()} processors."]
+    if result.get("pgorch_says"):
+        told = sorted({f"{s} session, {t} round trip" for s, t in result["pgorch_says"]})
+        lines.append(f"`pgorch apply -v` itself says, for each host: {'; '.join(told)}.")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--hosts", type=int, default=3, help="lab hosts (default 3; 12 is the other size)")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--only", choices=PARTS, action="append", help="may be repeated; default: all")
+    options.add_argument("--first-of", default="pgorch,by_hand,ansible,mitogen,pyinfra",
+                         help="tools of the first apply (default: %(default)s)")
+    options.add_argument("--pgorch", default=ROOT / "target/release/pgorch", type=Path, metavar="PATH")
+    options.add_argument("--json", type=Path, metavar="FILE", help="default: in the cache directory")
+    options.add_argument("--keep", action="store_true", help="leave the lab up")
+    args = options.parse_args()
+    parts = args.only or PARTS
+    args.json = args.json or cache_dir() / f"bench-{args.hosts}.json"
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    pgorch = str(args.pgorch.resolve())
+    report = {
+        "schema": 1, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "hosts": args.hosts,
+        "processors": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
+        "pgorch": run([pgorch, "--version"]).strip(), "pins": PINS, "load_at_start": os.getloadavg(),
+    }
+    texts = []
+
+    def done(name, result, title=None):
+        report[name] = result
+        texts.append(table(title, result) if title else result["text"])
+        say("\n" + texts[-1])
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+    if "size" in parts:
+        found = size(pgorch)
+        median = statistics.median(found["help_seconds"]) * 1000
+        worst = max(found["help_seconds"]) * 1000
+        found["text"] = (f"### Binary\n\n{found['bytes'] / 1e6:.1f} MB ({found['bytes']} bytes); "
+                         f"`pgorch --help` {median:.1f} ms (median of 50; at most {worst:.1f} ms)\n")
+        done("size", found)
+    if set(parts) == {"size"}:
+        return
+    if os.geteuid() != 0:
+        sys.exit("making lab hosts needs root")
+    ensure_venv()
+    lab = Lab(pgorch, args.hosts)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        say(f"{args.hosts} lab hosts")
+        lab.up()
+        wall, _, _, _ = once(lab, tools(lab)["pgorch"], "near")
+        say(f"a cluster made by pgorch in {wall:.1f} s; its files are what the other tools will want")
+        lab.capture()
+        n = args.hosts
+        if "noop" in parts:
+            say("no-op apply")
+            done("noop", noop(lab, "near", args.rounds), f"No-op apply, {n} hosts, loopback")
+        if "latency" in parts:
+            say("no-op apply, 50 ms away")
+            lab.start_delay()
+            done("latency", noop(lab, "far", args.rounds), f"No-op apply, {n} hosts, 50 ms of round trip")
+        if "first" in parts:
+            say("first apply")
+            which = args.first_of.split(",")
+            done("first", first(lab, args.rounds, which), f"First apply, {n} hosts, loopback")
+    except Failed as failure:
+        sys.exit(f"{failure}\nlogs: {lab.dir}/last-*.log")
+    finally:
+        if not args.keep:
+            lab.down()
+    say(f"\nas JSON: {args.json}")
+
+
+if __name__ == "__main__":
+    main()

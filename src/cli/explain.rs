@@ -1,0 +1,63 @@
+//! `pgorch explain`: what a code means.
+
+use std::fmt::Write as _;
+
+use super::error::CliError;
+use crate::model::Exit;
+use crate::syntax::lower::did_you_mean;
+use crate::topology::{self, FINDINGS, REFUSALS};
+use crate::ui::Printer;
+
+pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
+    let Some(code) = code else {
+        Printer.out(&all());
+        return Ok(Exit::Done);
+    };
+    if code == "exit-codes" {
+        Printer.out(&exit_codes());
+        return Ok(Exit::Done);
+    }
+    let wanted = code.replace('-', "_").to_lowercase();
+    if let Some(finding) = topology::explain(&wanted) {
+        Printer.out(&format!("{} ({})\n\n{}\n", finding.code, finding.sentence, finding.explain));
+        return Ok(Exit::Done);
+    }
+    let by_number = Exit::TABLE
+        .iter()
+        .find(|(e, name, _)| e.code().to_string() == code || name.replace('-', "_") == wanted);
+    if let Some((exit, name, sentence)) = by_number {
+        Printer.out(&format!("exit code {} ({name}): {sentence}\n", exit.code()));
+        return Ok(Exit::Done);
+    }
+    let known = FINDINGS.iter().chain(REFUSALS).map(|f| f.code);
+    let known = known.chain(Exit::TABLE.iter().map(|(_, n, _)| *n));
+    let error = CliError::usage(format!("no code \"{code}\""));
+    Err(match did_you_mean(&wanted, known) {
+        Some(near) => error.hint(format!("did you mean \"{near}\"?")),
+        None => error.hint("`pgorch explain` lists all codes"),
+    })
+}
+
+fn all() -> String {
+    let mut out = String::from("Findings:\n");
+    let width = FINDINGS.iter().chain(REFUSALS).map(|f| f.code.len()).max().unwrap_or(0);
+    for finding in FINDINGS {
+        let _ = writeln!(out, "  {:<width$}  {}", finding.code, finding.sentence);
+    }
+    out.push_str("\nRefusals:\n");
+    for refusal in REFUSALS {
+        let _ = writeln!(out, "  {:<width$}  {}", refusal.code, refusal.sentence);
+    }
+    out.push('\n');
+    out.push_str(&exit_codes());
+    out
+}
+
+fn exit_codes() -> String {
+    let mut out = String::from("Exit codes:\n");
+    for (exit, name, sentence) in Exit::TABLE {
+        let _ = writeln!(out, "  {:>3}  {name:<16}  {sentence}", exit.code());
+    }
+    out.push_str("Where several apply: 130, 2, 1, 4, 5, 3, 0 in this order.\n");
+    out
+}

@@ -1,0 +1,363 @@
+//! The inventory's JSON Schema (draft 2020-12), for editors and other programs.
+//!
+//! Written beside the parser as one table per mapping; a test sends a wrong key into every mapping
+//! of the schema and compares the keys that the parser then names with those that stand here.
+
+use serde_json::json;
+
+use crate::model::{Map, Value};
+
+/// The schema as a document.
+#[must_use]
+pub fn schema() -> Value {
+    let mut root = object(
+        "A PostgreSQL cluster for pgorch.",
+        [
+            (
+                "cluster",
+                json!({"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,39}$",
+                "description": "Name of the cluster; part of unit and path names."}),
+            ),
+            ("ssh", reference("ssh")),
+            ("postgres", reference("postgres")),
+            ("replication", replication()),
+            ("failover", failover()),
+            ("witnesses", named(reference("host"), "Voters without PostgreSQL.")),
+            ("routing", routing()),
+            ("nodes", named(reference("node"), "Hosts with one PostgreSQL of the cluster each.")),
+            ("hosts", named(reference("host"), "Other hosts, for playbooks.")),
+            ("groups", named(group(), "Variables and members of groups.")),
+            ("vars", vars()),
+            ("lab", nullable(lab())),
+        ],
+    );
+    let document = [
+        ("$schema", json!("https://json-schema.org/draft/2020-12/schema")),
+        ("title", json!("pgorch inventory")),
+        ("required", json!(["cluster", "nodes"])),
+        (
+            "$defs",
+            json!({
+                "ssh": ssh(), "postgres": postgres(), "node_postgres": node_postgres(),
+                "host": host(), "node": node(),
+                "password": password(), "secret": secret(), "hba": hba(),
+                "database": database(), "role": role(), "extension": extension(),
+            }),
+        ),
+    ];
+    if let Value::Object(root) = &mut root {
+        root.extend(document.map(|(key, value)| (key.to_owned(), value)));
+    }
+    root
+}
+
+/// A closed mapping.
+fn object<const N: usize>(description: &str, properties: [(&str, Value); N]) -> Value {
+    let properties: Map = properties.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    json!({"type": "object", "description": description, "properties": properties,
+           "additionalProperties": false})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{name}")})
+}
+
+/// A mapping from names of the user's choice.
+fn named(item: Value, description: &str) -> Value {
+    json!({"type": ["object", "null"], "description": description,
+           "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"},
+           "additionalProperties": nullable(item)})
+}
+
+fn nullable(item: Value) -> Value {
+    json!({"anyOf": [item, {"type": "null"}]})
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn flag(description: &str) -> Value {
+    json!({"type": "boolean", "description": description})
+}
+
+fn port() -> Value {
+    json!({"type": "integer", "minimum": 1, "maximum": 65535})
+}
+
+fn choice(words: &[&str], description: &str) -> Value {
+    json!({"enum": words, "description": description})
+}
+
+/// A list, or one item in its place.
+fn list(item: Value, description: &str) -> Value {
+    json!({"description": description,
+           "anyOf": [{"type": "array", "items": item.clone()}, item, {"type": "null"}]})
+}
+
+fn vars() -> Value {
+    json!({"type": ["object", "null"], "description": "Free variables for playbooks.",
+           "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}})
+}
+
+fn ssh() -> Value {
+    object(
+        "How to log in; what is left out comes from ~/.ssh/config.",
+        [
+            ("user", text("Login name.")),
+            ("port", port()),
+            ("identity_file", text("Private key.")),
+            ("password", reference("password")),
+            ("become", flag("Use sudo for what needs root.")),
+            ("become_password", reference("password")),
+            ("proxy_jump", text("[USER@]HOST[:PORT] to go through.")),
+            ("known_hosts", text("Another known_hosts file.")),
+            ("ssh_config", flag("Honour ~/.ssh/config; default true.")),
+            ("connect_timeout", json!({"type": ["string", "integer"], "description": "Like 10s."})),
+            ("become_method", choice(&["sudo"], "How to become root.")),
+        ],
+    )
+}
+
+fn password() -> Value {
+    json!({"description": "Text, !vault, or {secret: ...}.",
+           "anyOf": [{"type": "string"},
+                     {"type": "object", "properties": {"secret": reference("secret")},
+                      "required": ["secret"], "additionalProperties": false}]})
+}
+
+fn secret() -> Value {
+    let mut secret = object(
+        "Where a secret comes from; exactly one.",
+        [
+            ("env", text("An environment variable of the controller.")),
+            ("file", text("A file on the controller.")),
+            ("command", list(text(""), "A program on the controller with its arguments.")),
+        ],
+    );
+    secret["minProperties"] = json!(1);
+    secret["maxProperties"] = json!(1);
+    secret
+}
+
+fn postgres() -> Value {
+    let scalar = json!({"type": ["string", "number", "boolean"]});
+    object(
+        "The servers; a node may have its own, but for databases, roles and extensions.",
+        [
+            ("version", json!({"type": "integer", "minimum": 13, "maximum": 18})),
+            ("install", choice(&["package", "none"], "Where the binaries come from.")),
+            ("port", port()),
+            ("data_dir", json!({"type": "string", "pattern": "^/.+"})),
+            ("bin_dir", json!({"type": "string", "pattern": "^/"})),
+            ("service", text("systemd unit, if not pgorch's own.")),
+            (
+                "parameters",
+                json!({"type": ["object", "null"], "description": "postgresql.conf",
+            "additionalProperties":
+                {"anyOf": [scalar.clone(), {"type": "array", "items": scalar}]}}),
+            ),
+            (
+                "hba",
+                list(
+                    json!({"anyOf": [reference("hba"), {"type": "string"}]}),
+                    "Extra pg_hba.conf rows, as mappings or lines.",
+                ),
+            ),
+            ("databases", list(json!({"anyOf": [reference("database"), {"type": "string"}]}), "")),
+            ("roles", list(json!({"anyOf": [reference("role"), {"type": "string"}]}), "")),
+            (
+                "extensions",
+                list(json!({"anyOf": [reference("extension"), {"type": "string"}]}), ""),
+            ),
+        ],
+    )
+}
+
+/// Without what the whole cluster shares.
+fn node_postgres() -> Value {
+    let mut own = postgres();
+    own["description"] =
+        json!("What is different on this node; its hba rows come after the others.");
+    if let Some(properties) = own["properties"].as_object_mut() {
+        for shared in ["databases", "roles", "extensions"] {
+            properties.remove(shared);
+        }
+    }
+    own
+}
+
+fn hba() -> Value {
+    let names = list(json!({"type": "string"}), "Name or list of names; default all.");
+    object(
+        "One pg_hba.conf row.",
+        [
+            (
+                "type",
+                choice(
+                    &["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"],
+                    "Default host with an address, local without.",
+                ),
+            ),
+            ("database", names.clone()),
+            ("user", names),
+            ("address", text("CIDR, host name, all, samehost, samenet.")),
+            ("method", text("Default scram-sha-256.")),
+            ("options", text("NAME=VALUE ...")),
+        ],
+    )
+}
+
+fn with_name(mut schema: Value) -> Value {
+    schema["required"] = json!(["name"]);
+    schema
+}
+
+fn database() -> Value {
+    with_name(object(
+        "A database.",
+        [
+            ("name", text("")),
+            ("owner", text("")),
+            ("encoding", text("")),
+            ("locale", text("")),
+            ("template", text("")),
+        ],
+    ))
+}
+
+fn role() -> Value {
+    with_name(object(
+        "A role.",
+        [
+            ("name", text("")),
+            ("password", reference("password")),
+            ("attributes", list(json!({"type": "string"}), "login, createdb, nosuperuser, ...")),
+            ("member_of", list(json!({"type": "string"}), "Roles that it is in.")),
+            ("connection_limit", json!({"type": "integer", "minimum": -1})),
+        ],
+    ))
+}
+
+fn extension() -> Value {
+    with_name(object(
+        "An extension.",
+        [
+            ("name", text("")),
+            ("database", list(json!({"type": "string"}), "Where; default postgres.")),
+            ("schema", text("")),
+        ],
+    ))
+}
+
+fn replication() -> Value {
+    object(
+        "How standbys are fed.",
+        [
+            ("mode", choice(&["async"], "")),
+            ("slots", flag("A physical slot per standby; default true.")),
+            ("sync_standbys", json!({"type": "integer", "minimum": 1})),
+            ("strict", flag("A quorum is never relaxed automatically; default true.")),
+        ],
+    )
+}
+
+fn failover() -> Value {
+    object(
+        "Unplanned changes of the primary.",
+        [
+            ("mode", choice(&["manual"], "")),
+            ("manager", choice(&["pgorch", "none"], "")),
+            (
+                "maximum_lag_on_failover",
+                json!({"type": ["string", "integer"],
+            "description": "A standby further behind is no candidate; default 1MB."}),
+            ),
+            ("restart_in_place", choice(&["never"], "")),
+            ("auto_rejoin", flag("A returned primary becomes a standby; default true.")),
+            ("cross_location", flag("Candidates in other locations; default false.")),
+            ("election", choice(&["local"], "")),
+            ("stonith", json!({"not": {}, "description": "Not built yet."})),
+            ("timing", choice(&["fast", "calm"], "")),
+        ],
+    )
+}
+
+fn routing() -> Value {
+    let commands = || {
+        list(
+            json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+            "",
+        )
+    };
+    object(
+        "How clients find the primary.",
+        [
+            ("vip", json!({"not": {}, "description": "Not built yet."})),
+            ("poolers", json!({"not": {}, "description": "Not built yet."})),
+            (
+                "hooks",
+                object(
+                    "Commands of the controller.",
+                    [("before_promote", commands()), ("after_promote", commands())],
+                ),
+            ),
+        ],
+    )
+}
+
+fn host() -> Value {
+    object(
+        "A host.",
+        [
+            ("host", text("Address or name to dial; may be left out with lab.")),
+            ("ssh", reference("ssh")),
+            ("groups", list(json!({"type": "string"}), "Groups that it is in.")),
+            ("vars", vars()),
+        ],
+    )
+}
+
+fn node() -> Value {
+    object(
+        "A node.",
+        [
+            ("host", text("Address or name to dial; may be left out with lab.")),
+            ("ssh", reference("ssh")),
+            ("groups", list(json!({"type": "string"}), "Groups that it is in.")),
+            ("vars", vars()),
+            ("primary", flag("Where the first apply runs initdb.")),
+            (
+                "priority",
+                json!({"type": "integer", "minimum": 0, "maximum": 1_000_000,
+            "description": "Preference at failover, default 100; 0 is never."}),
+            ),
+            ("location", text("Data centre or the like.")),
+            ("follow", text("Wanted upstream; without it the primary.")),
+            ("postgres", reference("node_postgres")),
+        ],
+    )
+}
+
+fn group() -> Value {
+    object(
+        "A group.",
+        [
+            ("vars", vars()),
+            (
+                "hosts",
+                list(json!({"type": "string"}), "Members, besides those that name the group."),
+            ),
+        ],
+    )
+}
+
+fn lab() -> Value {
+    object(
+        "Disposable hosts on this machine.",
+        [
+            ("backend", choice(&["auto", "nspawn"], "")),
+            ("image", text("A Debian or Ubuntu suite, like bookworm.")),
+        ],
+    )
+}

@@ -1,0 +1,91 @@
+//! A run of the program under way, told by its events.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::lab::Ran;
+
+pub(super) struct Live {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    stderr: JoinHandle<String>,
+    stdout: String,
+}
+
+impl Live {
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut pipe = child.stderr.take().expect("piped");
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = pipe.read_to_string(&mut text);
+            text
+        });
+        Live { child, lines, stderr, stdout: String::new() }
+    }
+
+    /// Waits for the start of a task on a host.
+    #[track_caller]
+    pub(super) fn until_task(&mut self, host: &str, task: &str) {
+        self.until(|e| e["event"] == "task_started" && e["host"] == host && e["task"] == task);
+    }
+
+    #[track_caller]
+    pub(super) fn until(&mut self, hit: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("it did not come to that:\n{}", self.stdout);
+            };
+            self.stdout += &line;
+            self.stdout.push('\n');
+            if serde_json::from_str::<Value>(&line).is_ok_and(|e| hit(&e)) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it is there");
+    }
+
+    pub(super) fn running(&mut self) -> bool {
+        self.child.try_wait().expect("ours").is_none()
+    }
+
+    /// Waits for its end.
+    pub(super) fn end(mut self) -> Ran {
+        let status = self.child.wait().expect("it ends");
+        let stderr = self.stderr.join().unwrap_or_default();
+        for line in self.lines {
+            self.stdout += &line;
+            self.stdout.push('\n');
+        }
+        Ran { code: status.code().unwrap_or(-1), stdout: self.stdout, stderr }
+    }
+
+    /// `kill -9`, and its end.
+    pub(super) fn kill(self) -> Ran {
+        self.signal(Signal::KILL);
+        self.end()
+    }
+}

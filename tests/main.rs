@@ -1,0 +1,17 @@
+//! The one test binary.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod engine;
+mod input;
+mod lab;
+mod lab_apply;
+mod lab_backend;
+mod lab_faults;
+mod lab_language;
+mod layering;
+mod observed;
+mod readme;
+mod shipped;
+mod step_general;
+mod step_pg;
+mod transport;

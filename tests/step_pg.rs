@@ -1,0 +1,10 @@
+//! The PostgreSQL task kinds: by captured facts, and for real where PostgreSQL 15 and root are.
+
+mod cluster;
+mod configured;
+mod harness;
+mod judged;
+mod moved;
+mod real;
+mod rendered;
+mod servers;
