@@ -46,10 +46,12 @@ fn look(seen: &mut HashSet<Vec<u8>>) {
         }
         let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
         let (command, environment, again) = (read("cmdline"), read("environ"), read("cmdline"));
-        // The program itself is given a secret in its environment, by the user.
+        // The program itself is given a secret in its environment, by the user. A process without a
+        // command line is about to become it, or is ending.
         let own = env!("CARGO_BIN_EXE_pgorch").as_bytes();
-        if !command.starts_with(own) && !again.starts_with(own) {
-            seen.insert(environment);
+        let whole = !command.is_empty() && command == again;
+        if whole && !command.starts_with(own) {
+            seen.insert([command.as_slice(), b" ENVIRONMENT ", &environment].concat());
         }
         seen.extend([command, again]);
     }
