@@ -60,6 +60,10 @@ pub enum Kind {
         hosts: Vec<HostRecap>,
         seconds: f64,
     },
+    /// How an operation ended: `end`, `outage_seconds`, `seconds`.
+    Operation {
+        data: crate::model::Value,
+    },
     RunDone {
         exit: Exit,
     },
@@ -160,6 +164,7 @@ impl Event {
             Kind::Notice => "notice",
             Kind::Refused { .. } => "refused",
             Kind::Recap { .. } => "recap",
+            Kind::Operation { .. } => "operation",
             Kind::RunDone { .. } => "run_done",
         }
     }

@@ -19,6 +19,8 @@ pub mod topology;
 
 pub mod plan;
 
+pub mod operation;
+
 pub mod event;
 
 // ---- the I/O line: what stands below may touch clocks, sockets, files and the terminal ----

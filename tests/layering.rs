@@ -16,20 +16,21 @@ const LAYERS: &[(&str, u32)] = &[
     ("playbook", 5),
     ("topology", 5),
     ("plan", 6),
-    ("event", 7),
-    ("clock", 8),
-    ("transport", 9),
-    ("journal", 10),
-    ("runner", 10),
-    ("lab", 11),
-    ("ui", 11),
-    ("cli", 12),
+    ("operation", 7),
+    ("event", 8),
+    ("clock", 9),
+    ("transport", 10),
+    ("journal", 11),
+    ("runner", 11),
+    ("lab", 12),
+    ("ui", 12),
+    ("cli", 13),
 ];
 
 const SAME_LAYER: &[(&str, &str)] = &[];
 
 /// The highest pure layer: above it nothing but values.
-const PURE_UP_TO: u32 = 7;
+const PURE_UP_TO: u32 = 8;
 
 /// What a pure module may not name, and where it belongs.
 const IMPURE: &[(&str, &str)] = &[

@@ -116,6 +116,23 @@ pub(super) struct RunArgs {
     pub(super) destroy: Vec<String>,
 }
 
+/// Options of `switchover`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SwitchoverArgs {
+    /// The node that is to be the primary
+    #[arg(long, visible_alias = "candidate", value_name = "NODE")]
+    pub(super) to: String,
+    /// Say every check and step, and change nothing
+    #[arg(short = 'C', long, visible_alias = "check")]
+    pub(super) dry_run: bool,
+    /// Begin at this time: 22:30, or a timestamp with its offset
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+    /// A playbook of your own instead of the shipped switchover.yml
+    #[arg(long, value_name = "FILE")]
+    pub(super) playbook: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make the hosts what the inventory says; a second run changes nothing
@@ -154,6 +171,13 @@ pub(super) enum Command {
         nodes: Vec<String>,
         #[command(flatten)]
         run: RunArgs,
+    },
+    /// Make another node the primary, without losing a row; undone if it cannot finish
+    Switchover(SwitchoverArgs),
+    /// Continue or undo an operation that was interrupted
+    Resume {
+        /// The operation's id (default: the open one)
+        id: Option<String>,
     },
     /// Run one command on many hosts
     Exec {
@@ -277,8 +301,6 @@ pub(super) enum LabCommand {
 /// Commands of the contract that are not built yet: they answer so, with exit 2.
 #[derive(Debug, Subcommand)]
 pub(super) enum Later {
-    /// Planned change of primary (not built yet)
-    Switchover(Rest),
     /// Unplanned change of primary by hand (not built yet)
     Failover(Rest),
     /// Make a node the primary (not built yet)
@@ -305,8 +327,6 @@ pub(super) enum Later {
     Pause(Rest),
     /// End a pause (not built yet)
     Unpause(Rest),
-    /// Continue or undo an interrupted operation (not built yet)
-    Resume(Rest),
     /// Acknowledge a recovery (not built yet)
     Ack(Rest),
     /// Rehearse a fault (not built yet)

@@ -106,6 +106,30 @@ fn owed(runner: &Runner, options: &Options, report: &Report) -> Vec<String> {
     owed.map(|(host, text)| format!("  note  {host}  {text}\n")).collect()
 }
 
+/// What came of a question about one operation.
+pub(super) enum Answer {
+    Yes,
+    No,
+    Interrupted,
+    /// There is no terminal to ask at.
+    Nobody,
+}
+
+/// Asks a person, where there is one.
+pub(super) async fn yes(runner: &Runner, question: &str) -> Answer {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Answer::Nobody;
+    }
+    match answer(runner, question).await {
+        Some(true) => Answer::Yes,
+        Some(false) => {
+            Printer.err("nothing was changed\n");
+            Answer::No
+        }
+        None => Answer::Interrupted,
+    }
+}
+
 /// A person's answer; `None` for Ctrl-C.
 async fn answer(runner: &Runner, question: &str) -> Option<bool> {
     Printer.err(question);

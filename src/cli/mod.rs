@@ -20,6 +20,7 @@ mod saved;
 mod secrets;
 mod sources;
 mod status;
+mod switchover;
 mod trust;
 
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { file, run, out } => apply::plan(&common, file, &run, out.as_deref())?,
         Command::Run { playbook, run } => apply::run(&common, &playbook, &run)?,
         Command::Status { check } => return status::status(&common, check),
+        Command::Switchover(args) => switchover::switchover(&common, &args)?,
+        Command::Resume { id } => switchover::resume(&common, id.as_deref())?,
         Command::Exec { argv } => exec::exec(&common, &argv)?,
         Command::Facts => status::facts(&common)?,
         Command::Events { follow, lines } => events::events(&common, follow, lines)?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CannotLook, ClusterDir, DataDir, InstanceFacts, UnitFacts, control, server};
+use super::{CannotLook, ClusterDir, DataDir, InstanceFacts, UnitFacts, control, epoch, server};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier};
 use crate::postgres::{parse_pass_line, sql};
@@ -126,6 +126,8 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         replication_password: report.value("pass").and_then(replication_password),
         disk_free_bytes,
         disk_total_bytes,
+        epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()
     })
 }
@@ -185,6 +187,7 @@ fn unit(lines: &[&str]) -> UnitFacts {
             "UnitFileState" => unit.file_state = value.to_owned(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "NeedDaemonReload" => unit.need_daemon_reload = value == "yes",
+            "ExecStartPre" => unit.heeds_fence |= value.contains(".fenced"),
             _ => {}
         }
     }

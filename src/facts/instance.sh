@@ -69,6 +69,16 @@ if [ "$s" = cluster ]; then
 fi
 
 if { read -r v <"$home/$node.made"; } 2>/dev/null; then printf 'made=%s\n' "$v"; fi
+# Line 1: the epoch, 2: the operation. A whole file takes the place of the old one, so both are of one.
+h=
+if { { read -r v; read -r h || :; } <"$home/epoch"; } 2>/dev/null; then
+  printf 'epoch=%s\noperation=%s\n' "$v" "$h"
+fi
+if [ -e "$home/$node.fenced" ]; then
+  v=
+  { read -r v <"$home/$node.fenced"; } 2>/dev/null || :
+  printf 'fenced=%s\n' "${v:-yes}"
+fi
 if [ -r "$home/passfile" ]; then
   while IFS= read -r v || [ -n "$v" ]; do
     case $v in *:replicator:*) printf 'pass=%s\n' "$v" ;; esac
@@ -77,7 +87,7 @@ fi
 
 printf '[unit]\n'
 systemctl show -p LoadState -p ActiveState -p SubState -p UnitFileState -p MainPID \
-  -p NeedDaemonReload -- "$unit" 2>/dev/null || :
+  -p NeedDaemonReload -p ExecStartPre -- "$unit" 2>/dev/null || :
 printf '[end]\n[df]\n'
 df -Pk "$p" 2>/dev/null || :
 printf '[end]\n'

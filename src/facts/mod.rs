@@ -11,11 +11,13 @@ use crate::model::{
 };
 
 mod control;
+mod epoch;
 mod host;
 mod instance;
 mod server;
 
 pub use crate::postgres::Setting;
+pub use epoch::{EpochFacts, OperationRecord, OperationState};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 
@@ -110,6 +112,10 @@ pub struct InstanceFacts {
     pub config_newer_than_load: bool,
     /// The server that answers on the node's port does not run on `data_dir`.
     pub server_elsewhere: bool,
+    /// The highest epoch that this node has stored, with the operation that it belongs to.
+    pub epoch: EpochFacts,
+    /// The fence marker's text: the unit refuses to start while it is there.
+    pub fenced: Option<String>,
 }
 
 /// What stands at `data_dir`.
@@ -186,6 +192,8 @@ pub struct UnitFacts {
     pub file_state: String,
     pub main_pid: u32,
     pub need_daemon_reload: bool,
+    /// The unit looks for the fence marker before it starts the server.
+    pub heeds_fence: bool,
 }
 
 /// What the server says of itself.

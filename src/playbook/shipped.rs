@@ -9,6 +9,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
     ("playbooks/register.yml", include_str!("../../playbooks/register.yml")),
     ("playbooks/restart.yml", include_str!("../../playbooks/restart.yml")),
+    ("playbooks/switchover.yml", include_str!("../../playbooks/switchover.yml")),
     ("playbooks/tasks/standby.yml", include_str!("../../playbooks/tasks/standby.yml")),
     ("playbooks/unregister.yml", include_str!("../../playbooks/unregister.yml")),
     ("templates/postgresql.service.j2", include_str!("../../templates/postgresql.service.j2")),

@@ -58,7 +58,8 @@ impl Runner {
             pending: std::sync::Mutex::default(),
             fatal: std::sync::Mutex::default(),
         };
-        let fragments = self.lookahead(&pass, name, link, false);
+        let mut fragments = self.lookahead(&pass, name, link, false);
+        fragments.extend(self.extra_questions_of(name));
         let before = clock::wall();
         match link.ask(&fragments).await {
             Ok(()) => {

@@ -101,6 +101,25 @@ impl LinkError {
         }
     }
 
+    /// Whether it is certain that nothing of the command was run.
+    #[must_use]
+    pub fn never_ran(&self) -> bool {
+        match self {
+            LinkError::Run(error) => matches!(
+                **error,
+                RunError::Start(_)
+                    | RunError::NotRun { .. }
+                    | RunError::NoUser { .. }
+                    | RunError::NeedsRoot { .. }
+            ),
+            LinkError::Connect(_)
+            | LinkError::Channel(_)
+            | LinkError::Interrupted { .. }
+            | LinkError::NoSuchHost { .. } => true,
+            LinkError::CutShort { .. } | LinkError::Sql(_) => false,
+        }
+    }
+
     /// Whether the command may have taken effect.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {

@@ -9,6 +9,7 @@
 mod foresee;
 mod gather;
 mod link;
+mod operate;
 mod outcome;
 mod perform;
 mod play;
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::event::{Event, HostRecap, Kind, Sink};
 use crate::facts::{NodeFacts, Snapshot};
-use crate::model::{Exit, HostName, Resource};
+use crate::model::{Exit, Fragment, HostName, Resource};
 use crate::plan::{Choice, Live, RunVars, Scope};
 use crate::playbook::Playbook;
 use crate::step::{Impact, Options};
@@ -33,6 +34,7 @@ use crate::topology;
 
 pub use gather::LiveRoles;
 pub use link::{Link, LinkError};
+pub use operate::Operated;
 pub use outcome::Outcome;
 
 /// What the command line narrows a run to.
@@ -67,6 +69,8 @@ pub struct Runner {
     files: RwLock<Arc<BTreeMap<String, Vec<u8>>>>,
     /// Hosts on which a change is being made, with the task's name.
     in_hand: Mutex<BTreeMap<HostName, String>>,
+    /// Questions that belong to no task: what an operation's preconditions ask.
+    extra_questions: Mutex<BTreeMap<HostName, Vec<Fragment>>>,
     /// Where an interrupted run stopped: the task that each host did not come to.
     stopped: Mutex<BTreeMap<HostName, String>>,
 }
@@ -182,6 +186,7 @@ impl Runner {
             facts: Mutex::default(),
             files: RwLock::default(),
             in_hand: Mutex::default(),
+            extra_questions: Mutex::default(),
             stopped: Mutex::default(),
         }
     }
@@ -204,6 +209,12 @@ impl Runner {
     #[must_use]
     pub fn status(&self) -> topology::Status {
         topology::Status::new(&self.vars.inventory, &self.snapshot(), &lock(&self.clocks))
+    }
+
+    /// How far each host's clock is ahead of ours, seconds.
+    #[must_use]
+    pub fn clock_offsets(&self) -> topology::ClockOffsets {
+        lock(&self.clocks).clone()
     }
 
     pub(crate) fn emit(&self, event: Event) {

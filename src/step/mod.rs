@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::facts::{NodeFacts, Snapshot};
 use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{Answer, Fragment, HostName, Map, Resource, Script, Secret, Value};
+use crate::postgres::Conninfo;
 use crate::template::Templates;
 
 mod accounts;
@@ -291,6 +292,47 @@ impl Verdict {
     pub fn with_data(data: Map) -> Self {
         Verdict::Satisfied(Report { data, ..Report::default() })
     }
+}
+
+/// Whether a kind is a step of an operation only: it has its place in a plan that is verified as a
+/// whole, and nowhere else.
+#[must_use]
+pub fn is_operation(kind: &Kind) -> bool {
+    const OPERATION: [&str; 5] = ["preconditions", "epoch", "slots", "pooler", "promote"];
+    OPERATION.contains(&kind.name)
+}
+
+/// The text of `pgorch.standby.conf` on a primary.
+pub const FOLLOWS_NOBODY: &str = pg::FOLLOWS_NOBODY;
+
+/// The text of `pgorch.standby.conf` on `node` when it follows `upstream`.
+#[must_use]
+pub fn standby_conf(node: &NodeSettings, upstream: &NodeSettings, slot: Option<&str>) -> String {
+    pg::standby_conf(node, upstream, slot)
+}
+
+/// psql on a node, reading SQL from its standard input.
+#[must_use]
+pub fn psql_line(node: &NodeSettings, database: &str) -> String {
+    pg::psql_line(node, database)
+}
+
+/// A connection string to a node as role replicator.
+#[must_use]
+pub fn replication_conninfo(
+    upstream: &NodeSettings,
+    application: &str,
+    passfile: Option<&str>,
+) -> Conninfo {
+    pg::replication_conninfo(upstream, application, passfile)
+}
+
+/// The synchronous_standby_names that `host` is to have as the primary; empty in async mode.
+///
+/// # Errors
+/// There are fewer standbys than commits are to wait for.
+pub fn sync_names(inventory: &Inventory, host: &HostName) -> Result<String, String> {
+    pg::sync_names(inventory, host)
 }
 
 /// A kind without controller files.

@@ -47,7 +47,9 @@ pub fn event_lines(event: &Event, verbosity: Verbosity, all_diffs: bool) -> Vec<
         Kind::TaskDone { status, seconds, detail } => {
             task_lines(event, host, *status, *seconds, detail, verbosity, all_diffs)
         }
+        Kind::Notice if host.is_empty() => vec![format!("  {}", event.message)],
         Kind::Notice => vec![format!("  note  {host}  {}", event.message)],
+        Kind::Operation { .. } => vec![event.message.clone()],
         Kind::Refused { code, hint } => {
             let mut lines = vec![format!("refused ({code}): {}", event.message)];
             lines.extend(hint.iter().map(|h| format!("  hint: {h}")));

@@ -33,6 +33,8 @@ pub(super) const KIND: Kind = Kind {
 };
 
 const FILE: &str = "pgorch.standby.conf";
+/// The file on a primary.
+pub(super) const FOLLOWS_NOBODY: &str = "# A primary follows nobody.\n";
 /// Parameters of the file. ALTER SYSTEM beats every include, so it must not have them.
 const OURS: [&str; 3] = ["primary_conninfo", "primary_slot_name", "recovery_target_timeline"];
 
@@ -81,7 +83,7 @@ fn primary(
     if common::server(ctx).is_some_and(|s| s.in_recovery) {
         return Err(StepError::refuse(format!("{} is in recovery, not the primary", ctx.host)));
     }
-    let text = "# A primary follows nobody.\n";
+    let text = FOLLOWS_NOBODY;
     let nothing = current.as_ref().is_none_or(|f| Conf::parse(&f.text).parameters().is_empty());
     if nothing {
         return Ok(Verdict::ok());
@@ -163,7 +165,7 @@ fn same_cluster(
 
 /// `recovery_target_timeline` is not in it: the newest is the default, and a parameter of the start
 /// that a promoted node loses again would owe it a restart.
-fn text(node: &NodeSettings, upstream: &NodeSettings, slot: Option<&str>) -> String {
+pub(super) fn text(node: &NodeSettings, upstream: &NodeSettings, slot: Option<&str>) -> String {
     let conninfo = conninfo(upstream, &node.slot, Some(&passfile::path(&node.home)));
     let slot = slot.map(|s| format!("primary_slot_name = {}\n", conf_value(s))).unwrap_or_default();
     format!(

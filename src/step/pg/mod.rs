@@ -15,6 +15,7 @@ mod follow;
 mod hba;
 mod initdb;
 mod members;
+mod operation;
 mod parameters;
 mod passfile;
 mod query;
@@ -26,6 +27,9 @@ mod sync;
 mod wait;
 
 use super::Kind;
+use crate::inventory::{Inventory, NodeSettings};
+use crate::model::HostName;
+use crate::postgres::Conninfo;
 
 /// The PostgreSQL kinds, in the order in which a cluster is made.
 pub(super) const KINDS: &[&Kind] = &[
@@ -51,4 +55,40 @@ pub(super) const KINDS: &[&Kind] = &[
     &query::CHECKPOINT,
     &members::KIND,
     &event::KIND,
+    &operation::PRECONDITIONS,
+    &operation::EPOCH,
+    &operation::SLOTS,
+    &operation::POOLER,
+    &operation::PROMOTE,
 ];
+
+/// The text of `pgorch.standby.conf` on a primary.
+pub(super) const FOLLOWS_NOBODY: &str = follow::FOLLOWS_NOBODY;
+
+/// The text of `pgorch.standby.conf` on `node` when it follows `upstream`.
+pub(super) fn standby_conf(
+    node: &NodeSettings,
+    upstream: &NodeSettings,
+    slot: Option<&str>,
+) -> String {
+    follow::text(node, upstream, slot)
+}
+
+/// psql on a node, reading SQL from its standard input.
+pub(super) fn psql_line(node: &NodeSettings, database: &str) -> String {
+    common::psql(node, database)
+}
+
+/// A connection string to a node as role replicator.
+pub(super) fn replication_conninfo(
+    upstream: &NodeSettings,
+    application: &str,
+    passfile: Option<&str>,
+) -> Conninfo {
+    basebackup::conninfo(upstream, application, passfile)
+}
+
+/// The synchronous_standby_names that `host` is to have as the primary.
+pub(super) fn sync_names(inventory: &Inventory, host: &HostName) -> Result<String, String> {
+    sync::names_on(inventory, host, Some(host))
+}

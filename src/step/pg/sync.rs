@@ -8,8 +8,8 @@
 use super::common::{self, OS_USER};
 use super::files::{self, Replace};
 use crate::facts::DataDir;
-use crate::inventory::ReplicationMode;
-use crate::model::{Answer, Fragment, Resource, Script};
+use crate::inventory::{Inventory, ReplicationMode, slot_name};
+use crate::model::{Answer, Fragment, HostName, Resource, Script};
 use crate::postgres::{Conf, conf_line, ident};
 use crate::step::{Args, Change, Command, Ctx, Diff, Kind, Report, StepError, Verdict, no_files};
 
@@ -35,26 +35,32 @@ fn probe(_: &Args, ctx: &Ctx) -> Result<Vec<Fragment>, StepError> {
 
 /// The setting: any k of the other nodes, by the application_name that `follow` gives them.
 fn names(ctx: &Ctx) -> Result<String, StepError> {
-    if ctx.inventory.replication.mode == ReplicationMode::Async {
+    names_on(ctx.inventory, ctx.host, ctx.primary).map_err(StepError::refuse)
+}
+
+/// The setting that `host` is to have, with `primary` as the primary.
+pub(super) fn names_on(
+    inventory: &Inventory,
+    host: &HostName,
+    primary: Option<&HostName>,
+) -> Result<String, String> {
+    if inventory.replication.mode == ReplicationMode::Async {
         return Ok(String::new());
     }
     let mut list = Vec::new();
-    for name in ctx.inventory.nodes.keys().filter(|n| *n != ctx.host) {
-        let node = common::settings_of(ctx, name)?;
+    for (name, node) in inventory.nodes.iter().filter(|(n, _)| *n != host) {
         // A cascaded standby is no direct sender; the primary never hears its acknowledgement.
-        let cascaded =
-            node.follow.as_ref().is_some_and(|f| f != ctx.host && Some(f) != ctx.primary);
+        let cascaded = node.follow.as_ref().is_some_and(|f| f != host && Some(f) != primary);
         if !cascaded {
-            list.push(node.slot);
+            list.push(slot_name(name));
         }
     }
-    let k = usize::try_from(ctx.inventory.replication.sync_standbys).unwrap_or(1).max(1);
+    let k = usize::try_from(inventory.replication.sync_standbys).unwrap_or(1).max(1);
     if list.len() < k {
-        return Err(StepError::refuse(format!(
-            "replication.sync_standbys is {k}, and only {} standbys stream from {}",
+        return Err(format!(
+            "replication.sync_standbys is {k}, and only {} standbys stream from {host}",
             list.len(),
-            ctx.host
-        )));
+        ));
     }
     let quoted: Vec<String> = list.iter().map(|n| ident(n)).collect();
     Ok(format!("ANY {k} ({})", quoted.join(", ")))

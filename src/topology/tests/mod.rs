@@ -183,6 +183,7 @@ fn facts(at: usize, standby: bool) -> NodeFacts {
         ..ClusterDir::default()
     };
     let unit = UnitFacts {
+        heeds_fence: true,
         load_state: "loaded".to_owned(),
         active_state: "active".to_owned(),
         sub_state: "running".to_owned(),

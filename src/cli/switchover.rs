@@ -1,0 +1,405 @@
+//! `switchover` and `resume`: operations that change who is the primary.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::{Common, Output, SwitchoverArgs};
+use super::consent;
+use super::error::CliError;
+use super::load::{self, Prepared};
+use super::{block_on, interrupt, sources};
+use crate::clock;
+use crate::event::{Event, Kind, Sink};
+use crate::facts::{Observation, OperationRecord, OperationState};
+use crate::inventory::Inventory;
+use crate::model::{Exit, HostName};
+use crate::operation::{
+    Check, Driver, End, Identity, Level, Plan, Roles, Settlement, lower, settle, switchover_checks,
+    verify,
+};
+use crate::playbook::Playbook;
+use crate::runner::{Operated, Runner, Selection};
+use crate::topology::{self, Topology};
+use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
+
+/// `pgorch switchover --to NODE`.
+pub(super) fn switchover(common: &Common, args: &SwitchoverArgs) -> Result<Exit, CliError> {
+    let prepared = load::prepare_to_look(common, None)?;
+    let candidate = node_named(&prepared.inventory, &args.to)?;
+    let file = args.playbook.clone().unwrap_or_else(|| PathBuf::from("playbooks/switchover.yml"));
+    let loaded = sources::playbook(&file)?;
+    if let Some(at) = &args.at {
+        wait_until(at)?;
+    }
+    block_on(change_over(common, args, prepared, loaded.playbook, candidate))?
+}
+
+/// `pgorch resume [ID]`.
+pub(super) fn resume(common: &Common, id: Option<&str>) -> Result<Exit, CliError> {
+    let prepared = load::prepare_to_look(common, None)?;
+    let loaded = sources::playbook(&PathBuf::from("playbooks/switchover.yml"))?;
+    block_on(go_on(common, id, prepared, loaded.playbook))?
+}
+
+fn node_named(inventory: &Inventory, name: &str) -> Result<HostName, CliError> {
+    let wanted = HostName(name.to_owned());
+    if inventory.nodes.contains_key(&wanted) {
+        return Ok(wanted);
+    }
+    let names: Vec<&str> = inventory.nodes.keys().map(HostName::as_str).collect();
+    Err(CliError::usage(format!("no node \"{name}\" in the inventory"))
+        .hint(format!("its nodes: {}", names.join(", "))))
+}
+
+/// Sleeps until a time of today or a timestamp; the checks are made then, not before.
+fn wait_until(at: &str) -> Result<(), CliError> {
+    let bad = |e: String| {
+        CliError::usage(format!("--at {at}: {e}"))
+            .hint("a time of this day (22:30) or a timestamp (2026-11-21T22:30:00+01:00)")
+    };
+    let now = jiff::Zoned::new(clock::wall(), jiff::tz::TimeZone::system());
+    let then = match at.parse::<jiff::civil::Time>() {
+        Ok(time) => {
+            let today = now.date().to_datetime(time).to_zoned(now.time_zone().clone());
+            today.map_err(|e| bad(e.to_string()))?.timestamp()
+        }
+        Err(_) => at.parse::<jiff::Timestamp>().map_err(|e| bad(e.to_string()))?,
+    };
+    let wait = then.duration_since(clock::wall());
+    if wait.is_negative() {
+        return Err(bad("that is in the past".to_owned()));
+    }
+    Printer.err(&format!("waiting until {then}\n"));
+    std::thread::sleep(std::time::Duration::try_from(wait).unwrap_or_default());
+    Ok(())
+}
+
+async fn look(
+    common: &Common,
+    prepared: Prepared,
+    command: &str,
+) -> Result<(Runner, Arc<Inventory>), CliError> {
+    let inventory = Arc::clone(&prepared.inventory);
+    let verbosity = load::verbosity(common);
+    let mut all: Vec<Arc<dyn Sink>> = Vec::new();
+    all.extend(prepared.journal());
+    match common.output {
+        Output::Json => all.push(Arc::new(JsonSink { run: prepared.run.clone() })),
+        _ => all.push(Arc::new(HumanSink::new(verbosity, false))),
+    }
+    let redactor = prepared.redactor.clone();
+    let sink = Arc::new(Masked { redactor, inner: Arc::new(Tee(all)) });
+    let hosts = prepared.hosts().to_vec();
+    let select = Selection { hosts, forks: common.forks, ..Selection::default() };
+    let count = inventory.nodes.len();
+    let runner = prepared.looker(select, sink, interrupt::listen(), common).await?;
+    let kind = Kind::RunStarted { command: command.to_owned(), hosts: count };
+    runner.sink.emit(&Event::run(kind, inventory.cluster.clone()));
+    Ok((runner, inventory))
+}
+
+async fn change_over(
+    common: &Common,
+    args: &SwitchoverArgs,
+    prepared: Prepared,
+    playbook: Playbook,
+    candidate: HostName,
+) -> Result<Exit, CliError> {
+    let started = clock::now();
+    let (runner, inventory) = look(common, prepared, "switchover").await?;
+    let preflight = runner.look_before(&candidate).await;
+    if runner.interrupted() {
+        return Ok(ended(&runner, Exit::Interrupted));
+    }
+    let snapshot = runner.snapshot();
+    let topology = topology::analyse(&inventory, &snapshot);
+    if topology.primary.as_ref() == Some(&candidate) {
+        notice(&runner, &candidate, "is the primary already: nothing to do");
+        return Ok(ended(&runner, Exit::Done));
+    }
+    let clocks = runner.clock_offsets();
+    let checks =
+        switchover_checks(&inventory, &snapshot, &topology, &candidate, &preflight, &clocks);
+    let seconds = clock::now().since(started).as_secs_f64();
+    tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
+    let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
+    let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
+        return Ok(ended(&runner, refusal_exit(&runner, &checks)));
+    };
+    let roles = roles(&inventory, &topology, &primary, &candidate);
+    let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
+    if let Err(why) = verify(&plan) {
+        let text = format!("the playbook makes no safe switchover: {why}");
+        return Err(CliError::refused(text).hint("see playbooks/switchover.yml, as shipped"));
+    }
+    if args.dry_run {
+        show_plan(common, &plan);
+        return Ok(ended(&runner, Exit::Done));
+    }
+    if !common.yes {
+        show_plan(common, &plan);
+        match consent::yes(&runner, &format!("Make {candidate} the primary? [yes/no] ")).await {
+            consent::Answer::Yes => {}
+            consent::Answer::No => return Ok(ended(&runner, Exit::Refused)),
+            consent::Answer::Interrupted => return Ok(ended(&runner, Exit::Interrupted)),
+            consent::Answer::Nobody => {
+                let why = format!("this makes {candidate} the primary, which needs a yes");
+                let hint = Some("run it with -y, or look at --dry-run first".to_owned());
+                let kind = Kind::Refused { code: "consent_needed".to_owned(), hint };
+                runner.sink.emit(&Event::run(kind, why));
+                return Ok(ended(&runner, Exit::Refused));
+            }
+        }
+    }
+    let identity = identity(&runner, "switchover", &roles);
+    let operated = runner.operate(Driver::new(plan), &identity).await;
+    Ok(tell_end(common, &runner, &operated, &candidate, started).await)
+}
+
+/// Who takes part: standbys that cannot be reached follow when they are back.
+fn roles(
+    inventory: &Inventory,
+    topology: &Topology,
+    primary: &HostName,
+    candidate: &HostName,
+) -> Roles {
+    let siblings = topology.standbys().filter(|n| *n != candidate).cloned().collect();
+    let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+    Roles { primary: primary.clone(), candidate: candidate.clone(), siblings, voters }
+}
+
+fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
+    let snapshot = runner.snapshot();
+    let stored =
+        snapshot.nodes.values().filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.epoch));
+    let record = OperationRecord {
+        id: clock::random_id(),
+        kind: kind.to_owned(),
+        controller: controller(),
+        primary: roles.primary.clone(),
+        candidate: roles.candidate.clone(),
+        state: OperationState::Open,
+        started: clock::wall().to_string(),
+    };
+    Identity { epoch: stored.max().unwrap_or(0) + 1, record }
+}
+
+/// `user@host` of this process, for people.
+fn controller() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let user = user.unwrap_or_else(|_| "root".to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}")
+}
+
+async fn go_on(
+    common: &Common,
+    id: Option<&str>,
+    prepared: Prepared,
+    playbook: Playbook,
+) -> Result<Exit, CliError> {
+    let started = clock::now();
+    let (runner, inventory) = look(common, prepared, "resume").await?;
+    let options = crate::step::Options { check: true, ..crate::step::Options::default() };
+    runner.first_batch(&options).await;
+    let Some(record) = open_operation(&runner, id) else {
+        let text = "no operation is open on the nodes that can be reached: nothing to do";
+        runner.sink.emit(&Event::run(Kind::Notice, text));
+        if common.output == Output::Human {
+            Printer.err(&format!("{text}\n"));
+        }
+        return Ok(ended(&runner, Exit::Done));
+    };
+    notice(
+        &runner,
+        &record.candidate,
+        &format!(
+            "is the candidate of the {} of {} ({}), which was interrupted",
+            record.kind, record.controller, record.started
+        ),
+    );
+    let topology = topology::analyse(&inventory, &runner.snapshot());
+    let everybody = Roles {
+        siblings: topology
+            .standbys()
+            .filter(|n| **n != record.candidate && **n != record.primary)
+            .cloned()
+            .collect(),
+        ..roles(&inventory, &topology, &record.primary, &record.candidate)
+    };
+    // The higher epoch first: after that nothing of the interrupted operation can take effect any more.
+    let identity = Identity {
+        record: OperationRecord {
+            id: clock::random_id(),
+            controller: controller(),
+            ..record.clone()
+        },
+        ..identity(&runner, &record.kind, &everybody)
+    };
+    let claimed = runner.operate(Driver::claiming(&record.kind, &everybody), &identity).await;
+    if claimed.finished.end != End::Done {
+        return Ok(tell_end(common, &runner, &claimed, &record.candidate, started).await);
+    }
+    runner.gather_again().await;
+    match settle(&record, &runner.snapshot()) {
+        Settlement::Refuse { why, hint } => {
+            let kind = Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint) };
+            runner.sink.emit(&Event::run(kind, why));
+            Ok(ended(&runner, Exit::Refused))
+        }
+        Settlement::Finish => {
+            let plan =
+                lower(&record.kind, &playbook, &inventory, &everybody).map_err(CliError::usage)?;
+            let driver = Driver::after_promotion(plan);
+            let operated = runner.operate(driver, &identity).await;
+            Ok(tell_end(common, &runner, &operated, &record.candidate, started).await)
+        }
+        Settlement::Undo => {
+            let driver = Driver::undoing(&record.kind, &everybody);
+            let operated = runner.operate(driver, &identity).await;
+            let exit = tell_end(common, &runner, &operated, &record.primary, started).await;
+            Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
+        }
+    }
+}
+
+/// The open operation with the highest epoch.
+fn open_operation(runner: &Runner, id: Option<&str>) -> Option<OperationRecord> {
+    let snapshot = runner.snapshot();
+    let stored = snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch));
+    let newest = stored.max_by_key(|e| e.epoch)?;
+    newest.open().filter(|o| id.is_none_or(|id| o.id == id)).cloned()
+}
+
+fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
+    for check in checks {
+        let place = check.node.as_ref().map(|n| format!("{n} ")).unwrap_or_default();
+        let event = match check.level {
+            Level::Refused => Event::run(
+                Kind::Refused { code: check.code.to_owned(), hint: check.hint.clone() },
+                format!("{place}{}", check.message),
+            ),
+            _ => Event {
+                host: check.node.clone(),
+                ..Event::run(Kind::Notice, format!("{} ({})", check.message, check.code))
+            },
+        };
+        runner.sink.emit(&event);
+    }
+    let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
+    if refused == 0 {
+        let text = format!("preconditions hold on {nodes} nodes ({seconds:.2} s)");
+        runner.sink.emit(&Event::run(Kind::Notice, text));
+    }
+}
+
+/// A node that cannot be reached is said so by the exit code.
+fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+    let snapshot = runner.snapshot();
+    let unknown =
+        |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
+    let nobody = snapshot.nodes.keys().all(unknown);
+    let cut = checks
+        .iter()
+        .filter(|c| c.level == Level::Refused)
+        .any(|c| c.node.as_ref().is_some_and(unknown));
+    if nobody || cut { Exit::Unreachable } else { Exit::Refused }
+}
+
+fn show_plan(common: &Common, plan: &Plan) {
+    if common.output == Output::Json {
+        let stages: Vec<_> = plan
+            .stages
+            .iter()
+            .map(|stage| {
+                let steps: Vec<_> = stage
+                    .steps
+                    .iter()
+                    .map(|s| {
+                        serde_json::json!({
+                "host": s.host, "action": s.action.name(), "what": s.action.describe() })
+                    })
+                    .collect();
+                serde_json::json!({ "name": stage.name, "steps": steps })
+            })
+            .collect();
+        let document = serde_json::json!({ "schema": 1, "operation": plan.kind,
+            "primary": plan.roles.primary, "candidate": plan.roles.candidate, "stages": stages });
+        Printer.out(&format!("{document}\n"));
+        return;
+    }
+    let mut text = String::new();
+    for (number, stage) in plan.stages.iter().enumerate() {
+        text.push_str(&format!("{:>3}. {}\n", number + 1, stage.name));
+        let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+        for step in &stage.steps {
+            let what = step.action.describe();
+            match told.iter_mut().find(|(w, _)| *w == what) {
+                Some((_, hosts)) => hosts.push(step.host.as_str()),
+                None => told.push((what, vec![step.host.as_str()])),
+            }
+        }
+        for (what, hosts) in told {
+            text.push_str(&format!("       {}  {what}\n", hosts.join(", ")));
+        }
+    }
+    text.push_str("impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n");
+    Printer.out(&text);
+}
+
+async fn tell_end(
+    common: &Common,
+    runner: &Runner,
+    operated: &Operated,
+    candidate: &HostName,
+    started: clock::Instant,
+) -> Exit {
+    let finished = &operated.finished;
+    for problem in &finished.problems {
+        runner.sink.emit(&Event::run(Kind::Notice, problem.clone()));
+    }
+    let seconds = clock::now().since(started).as_secs_f64();
+    let outage = operated.outage.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
+    let outage = outage.unwrap_or_default();
+    let text = match finished.end {
+        End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
+        End::Incomplete => format!(
+            "{candidate} is the primary{outage}, and not everybody follows it yet: pgorch apply, or pgorch resume"
+        ),
+        End::Undone => "undone: everything is as it was".to_owned(),
+        End::Broken => {
+            "not all of it could be taken back: pgorch status, then pgorch resume".to_owned()
+        }
+        End::Refused => "nothing was changed".to_owned(),
+        End::Unknown => format!(
+            "whether {candidate} was promoted is not known: when it can be reached again, pgorch resume"
+        ),
+    };
+    let data = serde_json::json!({
+        "end": format!("{:?}", finished.end).to_lowercase(),
+        "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
+        "seconds": seconds,
+    });
+    runner.sink.emit(&Event::run(Kind::Operation { data }, text));
+    if common.output == Output::Human && matches!(finished.end, End::Done | End::Incomplete) {
+        runner.gather_again().await;
+        let status = runner.status();
+        Printer.out(&format!("\n{}", topology::human(&status)));
+    }
+    let exit = match finished.end {
+        End::Done => Exit::Done,
+        End::Refused => Exit::Refused,
+        End::Undone if runner.interrupted() => Exit::Interrupted,
+        End::Incomplete | End::Undone | End::Broken | End::Unknown => Exit::Failed,
+    };
+    ended(runner, exit)
+}
+
+fn notice(runner: &Runner, host: &HostName, text: &str) {
+    runner.sink.emit(&Event::host(host, Kind::Notice, text));
+}
+
+fn ended(runner: &Runner, exit: Exit) -> Exit {
+    runner.sink.emit(&Event::run(Kind::RunDone { exit }, ""));
+    exit
+}

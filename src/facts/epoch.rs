@@ -1,0 +1,52 @@
+//! `<home>/epoch`: the highest epoch that a voter has stored, and the operation that it belongs to.
+
+use crate::model::HostName;
+
+/// What a voter has stored. Epoch 0 is "none yet".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EpochFacts {
+    pub epoch: u64,
+    pub operation: Option<OperationRecord>,
+}
+
+/// An operation as it is written down on the voters before it changes anything.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OperationRecord {
+    pub id: String,
+    /// `switchover`, `failover`, ...
+    pub kind: String,
+    /// Who carries it out: `user@host`.
+    pub controller: String,
+    pub primary: HostName,
+    /// Who is, or may have been, promoted by it.
+    pub candidate: HostName,
+    pub state: OperationState,
+    /// Controller's wall clock, RFC 3339.
+    pub started: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// Under way, or interrupted.
+    Open,
+    Done,
+    Undone,
+}
+
+impl EpochFacts {
+    /// The operation that is not over, if there is one.
+    #[must_use]
+    pub fn open(&self) -> Option<&OperationRecord> {
+        self.operation.as_ref().filter(|o| o.state == OperationState::Open)
+    }
+}
+
+/// The two lines of the file. A record that is not understood is of a newer program: it counts as
+/// none, the epoch still counts.
+pub(super) fn read(epoch: Option<&str>, operation: Option<&str>) -> EpochFacts {
+    EpochFacts {
+        epoch: epoch.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+        operation: operation.and_then(|text| serde_json::from_str(text).ok()),
+    }
+}

@@ -1,0 +1,173 @@
+//! What a step does, and what came of it, as values.
+
+use std::collections::BTreeMap;
+
+use crate::model::{HostName, Lsn, Timeline};
+
+/// One typed step of an operation on one host. Every one may be done twice without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Store the operation's epoch and intent on a voter, if it has seen no higher one.
+    Claim,
+    /// Make the physical slots of those who will follow this node.
+    Slots { names: Vec<String> },
+    /// Drop physical slots that nobody uses.
+    DropSlots { names: Vec<String> },
+    /// Put this synchronous_standby_names in force; empty is none.
+    SyncNames { value: String },
+    /// Write out dirty pages now, so that the stop that follows is short.
+    Checkpoint,
+    /// Have a pooler hold its clients, or let them go on.
+    Pooler { verb: PoolerVerb, database_host: Option<HostName> },
+    /// Leave the fence marker, stop the server through systemd, and prove from its processes and
+    /// its control file that it is down and where its WAL ends.
+    Stop { seconds: u64 },
+    /// Wait until everything up to the shutdown checkpoint of the stopped primary is replayed.
+    Received { seconds: u64 },
+    /// End recovery, once the WAL up to the shutdown checkpoint is replayed; wait until writable.
+    Promote { seconds: u64 },
+    /// After a promotion without a verdict: has this node left recovery, and if not, can it still?
+    Settle { seconds: u64 },
+    /// Stream from another node; a stopped former primary is started as a standby.
+    Follow { upstream: HostName, start: bool },
+    /// What the node followed as a standby is taken out of its configuration.
+    FollowNobody,
+    /// Take the fence marker away and start the server as what it was: the undoing of a stop.
+    Start { seconds: u64 },
+    /// A command of the user's on the step's host.
+    Hook { argv: Vec<String> },
+    /// The operation is over: done or undone.
+    Release { undone: bool },
+}
+
+/// What a pooler is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolerVerb {
+    Pause,
+    Resume,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Done(Report),
+    /// A precondition does not hold on the host; nothing was touched.
+    Refused(String),
+    /// The host says that it did not work.
+    Failed(String),
+    /// No verdict: the connection was lost, or time was up.
+    Unknown(String),
+}
+
+/// What a step that worked has to say.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// Whether it changed anything.
+    pub changed: bool,
+    /// One line for people.
+    pub text: String,
+    pub shutdown: Option<Shutdown>,
+    pub promoted: Option<Promoted>,
+    /// Slots that were made and were not there before.
+    pub made: Vec<String>,
+    /// Of [`Action::Settle`]: still in recovery, and no promotion was ever asked for.
+    pub not_promoted: bool,
+}
+
+/// The proof of a clean stop: where the old primary's WAL ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    pub timeline: Timeline,
+    /// Start of the shutdown checkpoint record, the last one that was written.
+    pub checkpoint: Lsn,
+}
+
+/// A node that has left recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promoted {
+    pub timeline: Timeline,
+}
+
+/// What later steps need from earlier ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Known {
+    pub shutdown: Option<Shutdown>,
+    pub promoted: Option<Promoted>,
+    /// Slots that this operation made, by host.
+    pub made_slots: BTreeMap<HostName, Vec<String>>,
+}
+
+impl Action {
+    /// The name in plans, events and errors.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Claim => "claim",
+            Action::Slots { .. } => "slots",
+            Action::DropSlots { .. } => "drop_slots",
+            Action::SyncNames { .. } => "sync_standbys",
+            Action::Checkpoint => "checkpoint",
+            Action::Pooler { verb: PoolerVerb::Pause, .. } => "pause",
+            Action::Pooler { verb: PoolerVerb::Resume, .. } => "resume",
+            Action::Stop { .. } => "stop",
+            Action::Received { .. } => "received",
+            Action::Promote { .. } => "promote",
+            Action::Settle { .. } => "settle",
+            Action::Follow { .. } => "follow",
+            Action::FollowNobody => "follow_nobody",
+            Action::Start { .. } => "start",
+            Action::Hook { .. } => "hook",
+            Action::Release { .. } => "release",
+        }
+    }
+
+    /// In words, for plans.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Action::Claim => "store the operation's epoch and intent".to_owned(),
+            Action::Slots { names } => format!("replication slots {}", names.join(", ")),
+            Action::DropSlots { names } => format!("drop unused slots {}", names.join(", ")),
+            Action::SyncNames { value } if value.is_empty() => {
+                "no synchronous_standby_names".to_owned()
+            }
+            Action::SyncNames { value } => format!("synchronous_standby_names = '{value}'"),
+            Action::Checkpoint => "CHECKPOINT".to_owned(),
+            Action::Pooler { verb: PoolerVerb::Pause, .. } => "PAUSE: clients wait".to_owned(),
+            Action::Pooler { verb: PoolerVerb::Resume, database_host } => match database_host {
+                Some(host) => format!("RESUME: clients go on, with {host}"),
+                None => "RESUME: clients go on".to_owned(),
+            },
+            Action::Stop { seconds } => {
+                format!("fence marker, systemctl stop (at most {seconds} s), proof from pg_control")
+            }
+            Action::Received { .. } => "has replayed the shutdown checkpoint".to_owned(),
+            Action::Promote { .. } => "pg_promote(), until it accepts writes".to_owned(),
+            Action::Settle { .. } => "whether the promotion took place".to_owned(),
+            Action::Follow { upstream, start: false } => format!("follow {upstream}"),
+            Action::Follow { upstream, start: true } => format!("start as a standby of {upstream}"),
+            Action::FollowNobody => "a primary follows nobody".to_owned(),
+            Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),
+            Action::Hook { argv } => argv.join(" "),
+            Action::Release { undone: false } => "the operation is over".to_owned(),
+            Action::Release { undone: true } => "the operation is undone".to_owned(),
+        }
+    }
+
+    /// Whether clients cannot write from here on.
+    #[must_use]
+    pub fn begins_outage(&self) -> bool {
+        matches!(self, Action::Stop { .. })
+    }
+}
+
+impl Known {
+    /// Remembers what a report says for the steps after it.
+    pub fn learn(&mut self, host: &HostName, report: &Report) {
+        self.shutdown = report.shutdown.or(self.shutdown);
+        self.promoted = report.promoted.or(self.promoted);
+        if !report.made.is_empty() {
+            self.made_slots.entry(host.clone()).or_default().extend(report.made.iter().cloned());
+        }
+    }
+}

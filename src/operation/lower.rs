@@ -1,0 +1,152 @@
+//! From a playbook to a plan.
+
+use super::action::{Action, PoolerVerb};
+use super::plan::{Plan, Roles, Stage, Step};
+use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
+use crate::model::HostName;
+use crate::playbook::{Play, Playbook, Task, walk};
+use crate::step::sync_names;
+
+/// Seconds that a shutdown may take before it is given up (the checkpoint was written before).
+const STOP_SECONDS: u64 = 60;
+/// Seconds that the last WAL may take to be replayed everywhere.
+const RECEIVED_SECONDS: u64 = 30;
+/// Seconds that a promotion may take.
+const PROMOTE_SECONDS: u64 = 60;
+
+/// A playbook's operation as a plan, with these roles. Tasks become stages in their order; each
+/// runs on the hosts of its play at once.
+///
+/// # Errors
+/// A task that has no place in an operation, with its place in the file.
+pub fn lower(
+    kind: &str,
+    playbook: &Playbook,
+    inventory: &Inventory,
+    roles: &Roles,
+) -> Result<Plan, String> {
+    let mut stages = Vec::new();
+    for play in &playbook.plays {
+        let hosts = hosts_of(play, inventory, roles)?;
+        for (_, task) in walk(&play.tasks, &[&play.common]) {
+            let mut steps = Vec::new();
+            for host in &hosts {
+                let action = action(task, host, inventory, roles)
+                    .map_err(|why| format!("{why} ({})", task.span.place()))?;
+                steps.extend(action.map(|action| Step { host: host.clone(), action }));
+            }
+            if !steps.is_empty() {
+                stages.push(Stage { name: task.name.clone(), steps });
+            }
+        }
+    }
+    Ok(Plan { kind: kind.to_owned(), roles: roles.clone(), stages })
+}
+
+/// The hosts of a play, those left out that take no part.
+fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<HostName>, String> {
+    let mut standbys = vec![roles.candidate.clone()];
+    standbys.extend(roles.siblings.iter().cloned());
+    let live = LiveRoles {
+        primary: Some(roles.primary.clone()),
+        standbys,
+        candidate: Some(roles.candidate.clone()),
+    };
+    let hosts = match_hosts(&play.hosts.text, inventory, &live)
+        .map_err(|e| format!("{e} ({})", play.hosts.span.place()))?;
+    let out = |h: &HostName| {
+        inventory.nodes.contains_key(h)
+            && *h != roles.primary
+            && *h != roles.candidate
+            && !roles.siblings.contains(h)
+    };
+    Ok(hosts.into_iter().filter(|h| !out(h)).collect())
+}
+
+/// What a task is on a host; none where it has nothing to do there.
+fn action(
+    task: &Task,
+    host: &HostName,
+    inventory: &Inventory,
+    roles: &Roles,
+) -> Result<Option<Action>, String> {
+    let argument = |name: &str| {
+        let (_, node) = task.args.iter().find(|(n, _)| *n == name)?;
+        Some(match node.to_value() {
+            crate::model::Value::String(text) => text,
+            other => other.to_string(),
+        })
+    };
+    let seconds = |default: u64| match argument("timeout") {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| format!("timeout: \"{text}\" is no number")),
+    };
+    Ok(match task.kind.name {
+        "preconditions" => None,
+        "epoch" => match argument("state").as_deref() {
+            None | Some("claimed") => Some(Action::Claim),
+            _ => Some(Action::Release { undone: false }),
+        },
+        "slots" => followers(host, inventory, roles).map(|names| Action::Slots { names }),
+        "sync_standbys" => match inventory.replication.mode {
+            ReplicationMode::Async => None,
+            ReplicationMode::Quorum => {
+                Some(Action::SyncNames { value: sync_names(inventory, host)? })
+            }
+        },
+        "checkpoint" => Some(Action::Checkpoint),
+        "pooler" => {
+            let verb = match argument("state").as_deref() {
+                Some("paused") => PoolerVerb::Pause,
+                _ => PoolerVerb::Resume,
+            };
+            let database_host = (verb == PoolerVerb::Resume).then(|| roles.candidate.clone());
+            Some(Action::Pooler { verb, database_host })
+        }
+        "stop" => Some(Action::Stop { seconds: seconds(STOP_SECONDS)? }),
+        "wait_replay" => Some(Action::Received { seconds: seconds(RECEIVED_SECONDS)? }),
+        "promote" => Some(Action::Promote { seconds: seconds(PROMOTE_SECONDS)? }),
+        "follow" if *host == roles.candidate => Some(Action::FollowNobody),
+        "follow" => Some(Action::Follow {
+            upstream: upstream(host, inventory, roles),
+            start: *host == roles.primary,
+        }),
+        "command" => Some(Action::Hook { argv: argv(task)? }),
+        other => return Err(format!("\"{other}\" has no place in an operation")),
+    })
+}
+
+/// The slots that a node must have for those who will follow it: all other nodes, when it becomes
+/// the primary.
+fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Vec<String>> {
+    let direct = |name: &&HostName| *name != host && upstream(name, inventory, roles) == *host;
+    let slots = inventory.nodes.keys().filter(direct).map(crate::inventory::slot_name);
+    let names: Vec<String> = slots.collect();
+    (inventory.replication.slots && !names.is_empty()).then_some(names)
+}
+
+/// Whom a node follows afterwards: its declared upstream, where that is a standby of the new
+/// primary's, else the new primary.
+fn upstream(host: &HostName, inventory: &Inventory, roles: &Roles) -> HostName {
+    let declared = inventory.nodes.get(host).and_then(|n| n.follow.as_ref());
+    let fit = |name: &&HostName| {
+        roles.siblings.contains(name)
+            && inventory.nodes.get(*name).is_some_and(|n| n.follow.is_none())
+    };
+    declared.filter(fit).cloned().unwrap_or_else(|| roles.candidate.clone())
+}
+
+fn argv(task: &Task) -> Result<Vec<String>, String> {
+    let given = task.args.iter().find(|(n, _)| *n == "argv" || *n == "cmd");
+    let (name, node) = given.ok_or("the command is missing")?;
+    if *name == "cmd" {
+        return crate::step::split_words(node.as_str().unwrap_or_default()).map_err(|e| e.message);
+    }
+    match node.to_value() {
+        crate::model::Value::Array(words) => Ok(words
+            .iter()
+            .map(|w| w.as_str().map_or_else(|| w.to_string(), str::to_owned))
+            .collect()),
+        _ => Err("argv is a list of words".to_owned()),
+    }
+}

@@ -1,0 +1,117 @@
+//! The whole operation before its first step.
+
+use super::Action;
+use crate::model::HostName;
+
+/// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// The primary at the start.
+    pub primary: HostName,
+    /// Who is to be the primary.
+    pub candidate: HostName,
+    /// All other nodes that take part: reachable standbys.
+    pub siblings: Vec<HostName>,
+    /// Hosts that store epochs: registered nodes, then witnesses.
+    pub voters: Vec<HostName>,
+}
+
+/// An operation, stage by stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// `switchover`, `failover`, ...
+    pub kind: String,
+    pub roles: Roles,
+    pub stages: Vec<Stage>,
+}
+
+/// Steps that run side by side; the next stage begins when all are over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// The task's name in the playbook.
+    pub name: String,
+    pub steps: Vec<Step>,
+}
+
+/// One action on one host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub host: HostName,
+    pub action: Action,
+}
+
+impl Roles {
+    /// How many voters must have stored an epoch before anything is changed.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+}
+
+impl Plan {
+    /// All steps with the index of their stage.
+    pub fn steps(&self) -> impl Iterator<Item = (usize, &Step)> {
+        self.stages
+            .iter()
+            .enumerate()
+            .flat_map(|(at, stage)| stage.steps.iter().map(move |s| (at, s)))
+    }
+
+    fn stage_of(&self, wanted: impl Fn(&Step) -> bool) -> Option<usize> {
+        self.steps().find(|(_, step)| wanted(step)).map(|(at, _)| at)
+    }
+}
+
+/// Whether the order of a plan is safe: who promotes without a claim, a stop with proof, and the
+/// wait for its WAL before it would make two primaries or lose commits. The reason if not.
+///
+/// # Errors
+/// The rule that the plan breaks, in words.
+pub fn verify(plan: &Plan) -> Result<(), String> {
+    let promotions: Vec<(usize, &Step)> =
+        plan.steps().filter(|(_, s)| matches!(s.action, Action::Promote { .. })).collect();
+    let [(promote, step)] = promotions.as_slice() else {
+        return Err(format!("it has {} promotions, not one", promotions.len()));
+    };
+    if step.host != plan.roles.candidate {
+        return Err(format!("it promotes {}, which is not the candidate", step.host));
+    }
+    let stop =
+        plan.stage_of(|s| matches!(s.action, Action::Stop { .. }) && s.host == plan.roles.primary);
+    let Some(stop) = stop.filter(|stop| stop < promote) else {
+        return Err("it promotes before the old primary is stopped".to_owned());
+    };
+    let claims = |at: usize| {
+        let claimed = |s: &&Step| s.action == Action::Claim;
+        plan.stages[..at].iter().flat_map(|s| &s.steps).filter(claimed).count()
+    };
+    let first_change = plan.stage_of(|s| s.action != Action::Claim).unwrap_or(0);
+    if claims(first_change) < plan.roles.quorum() {
+        return Err("it changes something before the epoch is stored on a majority".to_owned());
+    }
+    let received = plan.stage_of(|s| {
+        matches!(s.action, Action::Received { .. }) && s.host == plan.roles.candidate
+    });
+    if !received.is_some_and(|at| at > stop && at < *promote) {
+        return Err("it promotes without proof that the candidate has all WAL".to_owned());
+    }
+    let early = plan.steps().find(|(at, s)| {
+        at <= promote
+            && matches!(
+                s.action,
+                Action::Follow { .. } | Action::FollowNobody | Action::Release { .. }
+            )
+    });
+    if let Some((_, step)) = early {
+        return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
+    }
+    let started = plan.steps().find(|(_, s)| matches!(s.action, Action::Start { .. }));
+    if let Some((_, step)) = started {
+        return Err(format!("it starts {} as a primary again", step.host));
+    }
+    if plan.stage_of(|s| matches!(s.action, Action::Release { .. })) != Some(plan.stages.len() - 1)
+    {
+        return Err("it does not end with the release of the epoch".to_owned());
+    }
+    Ok(())
+}

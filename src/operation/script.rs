@@ -1,0 +1,318 @@
+//! The steps as scripts, and their answers.
+//!
+//! Every script begins with `prelude.sh`: it takes the host's lock and compares epochs, and holds
+//! the lock to its end, so that the test and what follows are one (failover review, amendment 4).
+
+use std::time::Duration;
+
+use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
+use super::plan::Step;
+use crate::facts::{OperationRecord, OperationState};
+use crate::inventory::{Inventory, NodeSettings, slot_name};
+use crate::model::{HostName, Lsn, Script, Timeline};
+use crate::postgres::{conf_line, literal, sql};
+use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
+
+/// Who carries out an operation, and under which epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Identity {
+    pub epoch: u64,
+    pub record: OperationRecord,
+}
+
+/// Seconds that a step waits for another operation's step on the same host.
+const LOCK_WAIT: u64 = 5;
+/// The timeline that a primary writes on: the first eight digits of its WAL file's name.
+const TIMELINE: &str =
+    "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+
+/// The command of a step; its output is for [`read_outcome`].
+///
+/// # Errors
+/// The step lacks something that an earlier one should have found out.
+pub fn command(
+    step: &Step,
+    inventory: &Inventory,
+    identity: &Identity,
+    known: &Known,
+) -> Result<Command, String> {
+    let Step { host, action } = step;
+    let home = format!("/var/lib/pgorch/{}", inventory.cluster);
+    let prelude = Script::raw("(\nexec </dev/null\nset -u\numask 077\ncd /")
+        .set("epoch", &identity.epoch.to_string())
+        .set("home", &home)
+        .set("lock_wait", &LOCK_WAIT.to_string())
+        .set("id", &identity.record.id)
+        .line(include_str!("scripts/prelude.sh"));
+    let node = || {
+        inventory.postgres_of(host).ok_or_else(|| format!("{host} is not a node of the inventory"))
+    };
+    let (body, seconds) = match action {
+        Action::Claim => (claim(identity, OperationState::Open), 15),
+        Action::Release { undone } => {
+            let state = if *undone { OperationState::Undone } else { OperationState::Done };
+            (record(identity, state).line(include_str!("scripts/release.sh")), 15)
+        }
+        Action::Slots { names } => (slots(&node()?, names), 30),
+        Action::DropSlots { names } => (drop_slots(&node()?, names), 30),
+        Action::SyncNames { value } => (sync_names(&node()?, value), 30),
+        Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
+        Action::Stop { seconds } => (stop(&node()?, identity, *seconds), *seconds + 30),
+        Action::Received { seconds } => (received(&node()?, known, *seconds)?, *seconds + 15),
+        Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
+        Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
+        Action::Follow { upstream, start } => (follow(&node()?, inventory, upstream, *start)?, 360),
+        Action::FollowNobody => (follow_nobody(&node()?), 30),
+        Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
+        Action::Hook { argv } => (hook(argv), 300),
+        Action::Pooler { .. } => return Err("poolers are not built yet".to_owned()),
+    };
+    let script = prelude.then(&body).line(")");
+    Ok(Command {
+        deadline: Duration::from_secs(seconds),
+        ..Command::new(action.describe(), script)
+    })
+}
+
+/// Puts the text `$conf` in the place of the configuration file `$file`.
+const PUT_CONF: &str = "printf '%s' \"$conf\" >\"$file.pgorch-new\" && \
+    chown postgres:postgres \"$file.pgorch-new\" && sync \"$file.pgorch-new\" && \
+    mv -f \"$file.pgorch-new\" \"$file\" || fail \"cannot write $file\"";
+
+fn record(identity: &Identity, state: OperationState) -> Script {
+    let record = OperationRecord { state, ..identity.record.clone() };
+    Script::new().set("record", &serde_json::to_string(&record).unwrap_or_default())
+}
+
+fn claim(identity: &Identity, state: OperationState) -> Script {
+    record(identity, state).line(include_str!("scripts/claim.sh"))
+}
+
+/// What the scripts of a node have in common.
+fn of_node(node: &NodeSettings) -> Script {
+    let psql = format!("runuser -u postgres -- env LC_ALL=C {}", psql_line(node, "postgres"));
+    Script::new()
+        .set("unit", &format!("{}.service", node.service.trim_end_matches(".service")))
+        .set("dir", &node.data_dir)
+        .set("bin", &node.bin_dir)
+        .set("fence", &format!("{}/{}.fenced", node.home, node.name))
+        .set("asked", &format!("{}/{}.promoted", node.home, node.name))
+        .set("psql", &psql)
+}
+
+/// One statement whose failure is the step's.
+fn simple(node: &NodeSettings, statement: &str) -> Script {
+    of_node(node)
+        .set("statement", statement)
+        .line(
+            "answer=$(printf '%s;\\n' \"$statement\" | sql 2>&1) || fail \"${answer##*ERROR:  }\"",
+        )
+        .line("say done ''")
+}
+
+fn slots(node: &NodeSettings, names: &[String]) -> Script {
+    let mut script = of_node(node);
+    for name in names {
+        script = script
+            .set("slot", name)
+            .set("statement", &format!("{};", sql::create_slot(name)))
+            .line("made=$(printf '%s\\n' \"$statement\" | sql 2>&1) || fail \"slot $slot: ${made##*ERROR:  }\"")
+            .line("[ -z \"$made\" ] || say made \"$slot\"");
+    }
+    script.line("say done ''")
+}
+
+fn drop_slots(node: &NodeSettings, names: &[String]) -> Script {
+    let statements: Vec<String> = names.iter().map(|n| format!("{};", sql::drop_slot(n))).collect();
+    simple(node, statements.join("\n").trim_end_matches(';'))
+}
+
+fn sync_names(node: &NodeSettings, value: &str) -> Script {
+    let text = format!(
+        "# Rendered by pgorch from replication.mode.\n{}\n",
+        conf_line("synchronous_standby_names", value)
+    );
+    let wait = format!(
+        "DO $$ BEGIN FOR i IN 1..200 LOOP IF current_setting('synchronous_standby_names') = {} \
+         THEN RETURN; END IF; PERFORM pg_sleep(0.02); END LOOP; RAISE 'the server did not take the \
+         new synchronous_standby_names'; END $$;",
+        literal(value)
+    );
+    of_node(node)
+        .set("conf", &text)
+        .set("wait", &wait)
+        .line("file=$dir/pgorch.sync.conf")
+        .line("if [ \"$(cat \"$file\" 2>/dev/null)\" = \"${conf%?}\" ]; then say unchanged 1; say done ''; exit 0; fi")
+        .line(PUT_CONF)
+        .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
+        .line("answer=$(printf '%s\\n' \"$wait\" | sql 2>&1) || fail \"${answer##*ERROR:  }\"")
+        .line("say done ''")
+}
+
+fn stop(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+    let record = &identity.record;
+    let marker = format!(
+        "fenced by the {} to {} (epoch {}, {}): bring it back with pgorch resume, or pgorch rejoin {}",
+        record.kind, record.candidate, identity.epoch, record.started, node.name
+    );
+    of_node(node)
+        .set("marker", &marker)
+        .set("seconds", &seconds.to_string())
+        .line(include_str!("scripts/stop.sh"))
+}
+
+fn start(node: &NodeSettings, seconds: u64) -> Script {
+    of_node(node).set("seconds", &seconds.to_string()).line(include_str!("scripts/start.sh"))
+}
+
+/// Waits until the shutdown checkpoint is replayed. `pg_last_wal_replay_lsn()` is the end of the last
+/// replayed record, so a position past the start of a record means that all of it is replayed.
+fn received_sql(shutdown: Shutdown, seconds: u64) -> String {
+    let lsn = literal(&shutdown.checkpoint.to_string());
+    format!(
+        "DO $$ DECLARE deadline timestamptz := clock_timestamp() + interval '{seconds} s'; BEGIN \
+         WHILE coalesce(pg_last_wal_replay_lsn(), '0/0') <= {lsn}::pg_lsn LOOP \
+         IF NOT pg_is_in_recovery() THEN RAISE 'it is not in recovery'; END IF; \
+         IF clock_timestamp() > deadline THEN RAISE 'replayed to %, not past the shutdown checkpoint at %', \
+         pg_last_wal_replay_lsn(), {lsn}; END IF; \
+         PERFORM pg_sleep(0.005); END LOOP; END $$;"
+    )
+}
+
+fn shutdown(known: &Known) -> Result<Shutdown, String> {
+    known.shutdown.ok_or_else(|| "where the old primary's WAL ends is not known".to_owned())
+}
+
+fn received(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, String> {
+    let wait = received_sql(shutdown(known)?, seconds);
+    Ok(simple(node, wait.trim_end_matches(';')))
+}
+
+fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, String> {
+    // The end of recovery is told by a flag that a session sees at once; pg_promote's own wait looks
+    // ten times a second only.
+    let promote = format!(
+        "DO $$ DECLARE deadline timestamptz := clock_timestamp() + interval '{seconds} s'; BEGIN \
+         IF pg_is_in_recovery() THEN PERFORM pg_promote(false); END IF; \
+         WHILE pg_is_in_recovery() LOOP \
+         IF clock_timestamp() > deadline THEN RAISE 'still in recovery after {seconds} s'; END IF; \
+         PERFORM pg_sleep(0.002); END LOOP; END $$;\n{TIMELINE};"
+    );
+    Ok(of_node(node)
+        .set("seconds", &seconds.to_string())
+        .set("received", &received_sql(shutdown(known)?, 10))
+        .set("promote_sql", &promote)
+        .line(include_str!("scripts/promote.sh")))
+}
+
+fn settle(node: &NodeSettings, seconds: u64) -> Script {
+    of_node(node)
+        .set("seconds", &seconds.to_string())
+        .set("timeline_sql", TIMELINE)
+        .line(include_str!("scripts/settle.sh"))
+}
+
+fn follow(
+    node: &NodeSettings,
+    inventory: &Inventory,
+    upstream: &HostName,
+    start: bool,
+) -> Result<Script, String> {
+    let upstream = inventory
+        .postgres_of(upstream)
+        .ok_or_else(|| format!("{upstream} is not a node of the inventory"))?;
+    let slot = inventory.replication.slots.then_some(node.slot.as_str());
+    let streaming = format!(
+        "DO $$ BEGIN FOR i IN 1..600 LOOP \
+         IF EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND sender_host = {} \
+         AND sender_port = {}) THEN RETURN; END IF; PERFORM pg_sleep(0.1); END LOOP; \
+         RAISE 'it does not stream from {} within a minute'; END $$;",
+        literal(&upstream.address),
+        upstream.port,
+        upstream.name
+    );
+    // Slots of members that a former primary kept for those who now follow another node.
+    let members = inventory.nodes.keys().filter(|n| **n != node.name);
+    let members: Vec<String> = members.map(|n| literal(&slot_name(n))).collect();
+    let unused = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+         WHERE slot_type = 'physical' AND NOT active AND slot_name IN ({});",
+        members.join(", ")
+    );
+    let has_followers = inventory.nodes.values().any(|n| n.follow.as_ref() == Some(&node.name));
+    let unused =
+        if start && !has_followers && !members.is_empty() { unused } else { String::new() };
+    Ok(of_node(node)
+        .set("conf", &standby_conf(node, &upstream, slot))
+        .set("start", if start { "1" } else { "0" })
+        .set("streaming", &streaming)
+        .set("unused", &unused)
+        .line(include_str!("scripts/follow.sh")))
+}
+
+fn follow_nobody(node: &NodeSettings) -> Script {
+    of_node(node)
+        .set("conf", FOLLOWS_NOBODY)
+        .line("file=$dir/pgorch.standby.conf")
+        .line(PUT_CONF)
+        .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
+        .line("say done ''")
+}
+
+/// The user's command, with its own output as its text.
+fn hook(argv: &[String]) -> Script {
+    let line = Script::argv(argv);
+    Script::new()
+        .line(&format!(
+            "answer=$({} 2>&1) 9>&- || fail \"exit status $?: $answer\"",
+            line.as_str().trim_end()
+        ))
+        .line("say done \"$(printf '%s' \"$answer\" | tail -n 1)\"")
+}
+
+/// Whether a step that worked counts as a change.
+fn changes(action: &Action) -> bool {
+    !matches!(action, Action::Checkpoint | Action::Received { .. } | Action::Settle { .. })
+}
+
+/// What a step's output says.
+#[must_use]
+pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Outcome {
+    let value = |key: &str| {
+        let line = stdout.lines().rev().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.map(str::to_owned)
+    };
+    if let Some(why) = value("refused") {
+        return Outcome::Refused(why);
+    }
+    if let Some(why) = value("failed") {
+        return Outcome::Failed(why);
+    }
+    let Some(text) = value("done") else {
+        let last = stderr.lines().map(str::trim).rfind(|l| !l.is_empty());
+        return Outcome::Unknown(match last {
+            Some(line) => format!("exit status {rc}: {line}"),
+            None => format!("exit status {rc}"),
+        });
+    };
+    let timeline = |key: &str| value(key)?.parse().ok().map(Timeline);
+    let shutdown = value("shutdown_lsn")
+        .and_then(|lsn| lsn.parse::<Lsn>().ok())
+        .zip(timeline("shutdown_timeline"))
+        .map(|(checkpoint, timeline)| Shutdown { timeline, checkpoint });
+    let made = stdout.lines().filter_map(|l| l.strip_prefix("made=")).map(str::to_owned).collect();
+    let report = Report {
+        changed: changes(action) && value("unchanged").is_none(),
+        text,
+        shutdown,
+        promoted: timeline("timeline").map(|timeline| Promoted { timeline }),
+        made,
+        not_promoted: value("not_promoted").is_some(),
+    };
+    match action {
+        Action::Stop { .. } if report.shutdown.is_none() => {
+            Outcome::Failed("the end of its WAL cannot be read".to_owned())
+        }
+        _ => Outcome::Done(report),
+    }
+}

@@ -1,0 +1,24 @@
+# Before every step. Set: epoch, home, lock_wait. A verdict is a line "refused=...", "failed=..." or
+# "done=..."; without one the step's outcome is not known.
+say() { printf '%s=%s\n' "$1" "$2"; }
+refuse() { say refused "$1"; exit 0; }
+fail() { say failed "$1"; exit 0; }
+# A whole file takes the place of the old one, and is on disk before the next line runs.
+put() {
+  printf '%s\n' "$2" >"$1.pgorch-new" && sync "$1.pgorch-new" && mv -f "$1.pgorch-new" "$1" &&
+    sync "${1%/*}" || fail "cannot write $1"
+}
+# SQL on standard input, as the superuser; rows unaligned.
+sql() { (cd / && eval "$psql"); }
+last() { tail -n 1 "$said" 2>/dev/null | tr -d '\r'; }
+if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
+# From here to the end of the step nobody else's step runs on this host: the test of the epoch and
+# what follows are one.
+exec 9>>"$home/epoch.lock" || fail "cannot open $home/epoch.lock"
+flock -w "$lock_wait" 9 || refuse "a step of another operation is at work here"
+stored=0
+{ read -r stored <"$home/epoch"; } 2>/dev/null || :
+case $stored in '' | *[!0-9]*) stored=0 ;; esac
+if [ "$stored" -gt "$epoch" ]; then
+  refuse "epoch $stored is stored here, and this operation has $epoch: a later one has begun"
+fi

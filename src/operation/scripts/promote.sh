@@ -1,0 +1,22 @@
+# Set: asked, seconds, received, psql, promote_sql, said. One session from the last look at the WAL
+# to the first write. "$asked" tells whoever comes later that a promotion was asked for.
+recovery=$(echo 'SELECT pg_is_in_recovery()' | sql 2>&1)
+case $recovery in
+  t) ;;
+  f)
+    own=
+    { read -r own <"$asked"; } 2>/dev/null || :
+    [ "$own" = "$epoch" ] || refuse 'it is out of recovery, and this operation did not promote it'
+    ;;
+  *) fail "no answer of the server: $recovery" ;;
+esac
+if [ "$recovery" = t ]; then
+  there=$(printf '%s\n' "$received" | sql 2>&1) || fail "${there##*ERROR:  }"
+  put "$asked" "$epoch"
+fi
+if ! answer=$(printf '%s\n' "$promote_sql" | sql 2>&1); then
+  printf '%s\n' "$answer" >&2
+  exit 1
+fi
+say timeline "$(printf '%s\n' "$answer" | tail -n 1)"
+say done 'writable'
