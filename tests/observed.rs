@@ -177,6 +177,7 @@ fn a_primary() {
             file_state: "enabled",
             main_pid: 4242,
             need_daemon_reload: false,
+            heeds_fence: false,
         },
         Cluster(
             ClusterDir {
