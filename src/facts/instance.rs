@@ -127,6 +127,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         disk_free_bytes,
         disk_total_bytes,
         epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        revoked: report.value("revoked").is_some(),
         fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()
     })

@@ -5,6 +5,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/apply.yml", include_str!("../../playbooks/apply.yml")),
     ("playbooks/clone.yml", include_str!("../../playbooks/clone.yml")),
     ("playbooks/configure.yml", include_str!("../../playbooks/configure.yml")),
+    ("playbooks/failover.yml", include_str!("../../playbooks/failover.yml")),
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
     ("playbooks/register.yml", include_str!("../../playbooks/register.yml")),
