@@ -188,7 +188,7 @@ fn unit(lines: &[&str]) -> UnitFacts {
             "UnitFileState" => unit.file_state = value.to_owned(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "NeedDaemonReload" => unit.need_daemon_reload = value == "yes",
-            "ExecStartPre" => unit.heeds_fence |= value.contains(".fenced"),
+            "ExecStartPre" => unit.heeds_fence |= value.contains(".boot"),
             _ => {}
         }
     }
