@@ -14,12 +14,12 @@ use crate::facts::{Observation, OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Level, Plan, Roles, Settlement, lower, settle, switchover_checks,
-    verify,
+    Check, Driver, End, Identity, Interrupted, Level, Plan, Roles, Settlement, lower, next_epoch,
+    open_operations, switchover_checks, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{Operated, Runner, Selection};
-use crate::topology::{self, Topology};
+use crate::topology;
 use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
 
 /// `pgorch switchover --to NODE`.
@@ -126,7 +126,7 @@ async fn change_over(
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
         return Ok(ended(&runner, refusal_exit(&runner, &checks)));
     };
-    let roles = roles(&inventory, &topology, &primary, &candidate);
+    let roles = Roles::seen(&inventory, &topology, &primary, &candidate);
     let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
     if let Err(why) = verify(&plan) {
         let text = format!("the playbook makes no safe switchover: {why}");
@@ -156,22 +156,7 @@ async fn change_over(
     Ok(tell_end(common, &runner, &operated, &candidate, started).await)
 }
 
-/// Who takes part: standbys that cannot be reached follow when they are back.
-fn roles(
-    inventory: &Inventory,
-    topology: &Topology,
-    primary: &HostName,
-    candidate: &HostName,
-) -> Roles {
-    let siblings = topology.standbys().filter(|n| *n != candidate).cloned().collect();
-    let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    Roles { primary: primary.clone(), candidate: candidate.clone(), siblings, voters }
-}
-
 fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
-    let snapshot = runner.snapshot();
-    let stored =
-        snapshot.nodes.values().filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.epoch));
     let record = OperationRecord {
         id: clock::random_id(),
         kind: kind.to_owned(),
@@ -181,7 +166,8 @@ fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
         state: OperationState::Open,
         started: clock::wall().to_string(),
     };
-    Identity { epoch: stored.max().unwrap_or(0) + 1, record }
+    let snapshot = runner.snapshot();
+    Identity { epoch: next_epoch(&snapshot), record, replaces: Vec::new() }
 }
 
 /// `user@host` of this process, for people.
@@ -202,7 +188,7 @@ async fn go_on(
     let (runner, inventory) = look(common, prepared, "resume").await?;
     let options = crate::step::Options { check: true, ..crate::step::Options::default() };
     runner.first_batch(&options).await;
-    let Some(record) = open_operation(&runner, id) else {
+    let Some(interrupted) = Interrupted::find(&inventory, &runner.snapshot(), id) else {
         let text = "no operation is open on the nodes that can be reached: nothing to do";
         runner.sink.emit(&Event::run(Kind::Notice, text));
         if common.output == Output::Human {
@@ -210,6 +196,7 @@ async fn go_on(
         }
         return Ok(ended(&runner, Exit::Done));
     };
+    let record = &interrupted.record;
     notice(
         &runner,
         &record.candidate,
@@ -218,57 +205,41 @@ async fn go_on(
             record.kind, record.controller, record.started
         ),
     );
-    let topology = topology::analyse(&inventory, &runner.snapshot());
-    let everybody = Roles {
-        siblings: topology
-            .standbys()
-            .filter(|n| **n != record.candidate && **n != record.primary)
-            .cloned()
-            .collect(),
-        ..roles(&inventory, &topology, &record.primary, &record.candidate)
-    };
     // The higher epoch first: after that nothing of the interrupted operation can take effect any more.
+    let topology = topology::analyse(&inventory, &runner.snapshot());
+    let roles = Roles::seen(&inventory, &topology, &record.primary, &record.candidate);
     let identity = Identity {
-        record: OperationRecord {
-            id: clock::random_id(),
-            controller: controller(),
-            ..record.clone()
-        },
-        ..identity(&runner, &record.kind, &everybody)
+        replaces: open_operations(&runner.snapshot()),
+        ..identity(&runner, &record.kind, &roles)
     };
-    let claimed = runner.operate(Driver::claiming(&record.kind, &everybody), &identity).await;
+    let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+    let claimed = runner.operate(claiming, &identity).await;
     if claimed.finished.end != End::Done {
         return Ok(tell_end(common, &runner, &claimed, &record.candidate, started).await);
     }
     runner.gather_again().await;
-    match settle(&record, &runner.snapshot()) {
+    let settlement = interrupted.settle(&runner.snapshot());
+    let new_primary = match &settlement {
         Settlement::Refuse { why, hint } => {
-            let kind = Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint) };
-            runner.sink.emit(&Event::run(kind, why));
-            Ok(ended(&runner, Exit::Refused))
+            let kind =
+                Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint.clone()) };
+            runner.sink.emit(&Event::run(kind, why.clone()));
+            return Ok(ended(&runner, Exit::Refused));
         }
-        Settlement::Finish => {
-            let plan =
-                lower(&record.kind, &playbook, &inventory, &everybody).map_err(CliError::usage)?;
-            let driver = Driver::after_promotion(plan);
-            let operated = runner.operate(driver, &identity).await;
-            Ok(tell_end(common, &runner, &operated, &record.candidate, started).await)
-        }
-        Settlement::Undo => {
-            let driver = Driver::undoing(&record.kind, &everybody);
-            let operated = runner.operate(driver, &identity).await;
-            let exit = tell_end(common, &runner, &operated, &record.primary, started).await;
-            Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
-        }
-    }
-}
-
-/// The open operation with the highest epoch.
-fn open_operation(runner: &Runner, id: Option<&str>) -> Option<OperationRecord> {
-    let snapshot = runner.snapshot();
-    let stored = snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch));
-    let newest = stored.max_by_key(|e| e.epoch)?;
-    newest.open().filter(|o| id.is_none_or(|id| o.id == id)).cloned()
+        Settlement::Finish { primary } => primary,
+        Settlement::Undo => &record.candidate,
+    };
+    let topology = topology::analyse(&inventory, &runner.snapshot());
+    let roles = Roles::seen(&inventory, &topology, &record.primary, new_primary);
+    let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
+    let driver = match settlement {
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan),
+        Settlement::Undo => Driver::undoing(plan),
+        _ => Driver::after_promotion(plan),
+    };
+    let operated = runner.operate(driver, &identity).await;
+    let exit = tell_end(common, &runner, &operated, new_primary, started).await;
+    Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
 }
 
 fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {

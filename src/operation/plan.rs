@@ -1,7 +1,9 @@
 //! The whole operation before its first step.
 
 use super::Action;
+use crate::inventory::Inventory;
 use crate::model::HostName;
+use crate::topology::Topology;
 
 /// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,24 @@ pub struct Step {
 }
 
 impl Roles {
+    /// Everybody who can take part as seen: standbys that cannot be reached follow when they are back.
+    #[must_use]
+    pub fn seen(
+        inventory: &Inventory,
+        topology: &Topology,
+        primary: &HostName,
+        candidate: &HostName,
+    ) -> Self {
+        let siblings = topology.standbys().filter(|n| *n != candidate && *n != primary);
+        let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+        Roles {
+            primary: primary.clone(),
+            candidate: candidate.clone(),
+            siblings: siblings.cloned().collect(),
+            voters,
+        }
+    }
+
     /// How many voters must have stored an epoch before anything is changed.
     #[must_use]
     pub fn quorum(&self) -> usize {
