@@ -9,8 +9,9 @@ use crate::model::{HostName, Lsn, Timeline};
 pub enum Action {
     /// Store the operation's epoch and intent on a voter, if it has seen no higher one.
     Claim,
-    /// Make the physical slots of those who will follow this node.
-    Slots { names: Vec<String> },
+    /// Make the physical slots of those who will follow this node; `kept` are those of them that
+    /// are to be there whatever becomes of the operation.
+    Slots { names: Vec<String>, kept: Vec<String> },
     /// Drop physical slots that nobody uses.
     DropSlots { names: Vec<String> },
     /// Put this synchronous_standby_names in force; empty is none.
@@ -151,7 +152,7 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Action::Claim => "store the operation's epoch and intent".to_owned(),
-            Action::Slots { names } => format!("replication slots {}", names.join(", ")),
+            Action::Slots { names, .. } => format!("replication slots {}", names.join(", ")),
             Action::DropSlots { names } => format!("drop unused slots {}", names.join(", ")),
             Action::SyncNames { value } if value.is_empty() => {
                 "no synchronous_standby_names".to_owned()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::preconditions::{Check, Level};
-use crate::facts::{InstanceFacts, Observation, ServerFacts, Snapshot};
+use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::{HostName, Lsn, Timeline};
 use crate::topology::{Topology, Upstream};
@@ -71,17 +71,6 @@ pub struct Accepted {
     pub split_brain_risk: bool,
     /// `--accept-data-loss`: go on although more than `maximum_lag_on_failover` may be lost.
     pub data_loss: bool,
-}
-
-/// How it is made certain that the old primary confirms nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// A switchover: stopped cleanly, proved from its processes and its control file.
-    CleanStop,
-    /// Its host answers: every process is killed, and the fence marker keeps it down.
-    Fenced,
-    /// None; the operator has accepted that.
-    RiskAccepted,
 }
 
 /// The situation, as far as one look shows it.

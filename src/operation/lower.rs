@@ -1,8 +1,8 @@
 //! From a playbook to a plan.
 
 use super::action::{Action, PoolerVerb};
-use super::failover::Proof;
 use super::plan::{Plan, Roles, Stage, Step};
+use crate::facts::Proof;
 use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
 use crate::model::HostName;
 use crate::playbook::{Play, Playbook, Task, walk};
@@ -88,7 +88,7 @@ fn action(
             None | Some("claimed") => Some(Action::Claim),
             _ => Some(Action::Release { undone: false }),
         },
-        "slots" => followers(host, inventory, roles).map(|names| Action::Slots { names }),
+        "slots" => followers(host, inventory, roles),
         "sync_standbys" => match inventory.replication.mode {
             ReplicationMode::Async => None,
             ReplicationMode::Quorum => {
@@ -128,11 +128,16 @@ fn action(
 
 /// The slots that a node must have for those who will follow it: all other nodes, when it becomes
 /// the primary.
-fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Vec<String>> {
+fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Action> {
     let direct = |name: &&HostName| *name != host && upstream(name, inventory, roles) == *host;
-    let slots = inventory.nodes.keys().filter(direct).map(crate::inventory::slot_name);
-    let names: Vec<String> = slots.collect();
-    (inventory.replication.slots && !names.is_empty()).then_some(names)
+    let (mut names, mut kept) = (Vec::new(), Vec::new());
+    for (name, node) in inventory.nodes.iter().filter(|(name, _)| direct(name)) {
+        names.push(crate::inventory::slot_name(name));
+        if node.follow.as_ref() == Some(host) {
+            kept.push(crate::inventory::slot_name(name));
+        }
+    }
+    (inventory.replication.slots && !names.is_empty()).then_some(Action::Slots { names, kept })
 }
 
 /// Whom a node follows afterwards: its declared upstream, where that is a standby of the new

@@ -1,8 +1,10 @@
 //! The whole operation before its first step.
 
 use super::Action;
-use super::failover::Proof;
+use crate::facts::{Proof, Snapshot};
+use crate::inventory::Inventory;
 use crate::model::HostName;
+use crate::topology::analyse;
 
 /// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,29 @@ pub struct Step {
 }
 
 impl Roles {
+    /// Everybody who can take part as seen: standbys that cannot be reached follow when they are back.
+    #[must_use]
+    pub fn seen(
+        inventory: &Inventory,
+        snapshot: &Snapshot,
+        primary: &HostName,
+        candidate: &HostName,
+        proof: Proof,
+    ) -> Self {
+        let topology = analyse(inventory, snapshot);
+        let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
+        let siblings = topology.standbys().filter(|n| *n != candidate && *n != primary);
+        let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+        Roles {
+            primary: primary.clone(),
+            candidate: candidate.clone(),
+            siblings: siblings.cloned().collect(),
+            voters,
+            absent: absent.map(|(name, _)| name.clone()).collect(),
+            proof,
+        }
+    }
+
     /// How many voters must have stored an epoch before anything is changed.
     #[must_use]
     pub fn quorum(&self) -> usize {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
+use super::action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 use super::plan::Step;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
@@ -18,6 +18,8 @@ use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
 pub struct Identity {
     pub epoch: u64,
     pub record: OperationRecord,
+    /// Ids of open operations that this one takes the place of.
+    pub replaces: Vec<String>,
 }
 
 /// Seconds that a step waits for another operation's step on the same host.
@@ -25,6 +27,8 @@ const LOCK_WAIT: u64 = 5;
 /// The timeline that a primary writes on: the first eight digits of its WAL file's name.
 const TIMELINE: &str =
     "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+/// `t|START` in recovery, else `f|START`: which start of the server says so.
+const STATE: &str = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time());";
 
 /// The command of a step; its output is for [`read_outcome`].
 ///
@@ -43,17 +47,21 @@ pub fn command(
         .set("home", &home)
         .set("lock_wait", &LOCK_WAIT.to_string())
         .set("id", &identity.record.id)
+        .set("replaces", &identity.replaces.join(" "))
+        .set("way", way(action))
+        .set("open", &record(identity, OperationState::Open))
         .line(include_str!("scripts/prelude.sh"));
     let node = || {
         inventory.postgres_of(host).ok_or_else(|| format!("{host} is not a node of the inventory"))
     };
     let (body, seconds) = match action {
-        Action::Claim => (claim(identity, OperationState::Open), 15),
+        Action::Claim => (Script::new().line(include_str!("scripts/claim.sh")), 15),
         Action::Release { undone } => {
             let state = if *undone { OperationState::Undone } else { OperationState::Done };
-            (record(identity, state).line(include_str!("scripts/release.sh")), 15)
+            let script = Script::new().set("record", &record(identity, state));
+            (script.line(include_str!("scripts/release.sh")), 15)
         }
-        Action::Slots { names } => (slots(&node()?, names), 30),
+        Action::Slots { names, .. } => (slots(&node()?, names), 30),
         Action::DropSlots { names } => (drop_slots(&node()?, names), 30),
         Action::SyncNames { value } => (sync_names(&node()?, value), 30),
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
@@ -84,13 +92,26 @@ const PUT_CONF: &str = "printf '%s' \"$conf\" >\"$file.pgorch-new\" && \
     chown postgres:postgres \"$file.pgorch-new\" && sync \"$file.pgorch-new\" && \
     mv -f \"$file.pgorch-new\" \"$file\" || fail \"cannot write $file\"";
 
-fn record(identity: &Identity, state: OperationState) -> Script {
+/// One line of JSON.
+fn record(identity: &Identity, state: OperationState) -> String {
     let record = OperationRecord { state, ..identity.record.clone() };
-    Script::new().set("record", &serde_json::to_string(&record).unwrap_or_default())
+    serde_json::to_string(&record).unwrap_or_default()
 }
 
-fn claim(identity: &Identity, state: OperationState) -> Script {
-    record(identity, state).line(include_str!("scripts/claim.sh"))
+/// In which direction a step goes: one that goes forward is refused where the operation has turned
+/// back already, however late it arrives.
+fn way(action: &Action) -> &'static str {
+    match action {
+        Action::Start { .. } | Action::DropSlots { .. } | Action::Unfence | Action::Unrevoke => {
+            "back"
+        }
+        Action::Release { .. } => "release",
+        Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
+            "any"
+        }
+        Action::Pooler { verb: PoolerVerb::Resume, .. } => "any",
+        _ => "forward",
+    }
 }
 
 /// What the scripts of a node have in common.
@@ -250,6 +271,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
     Ok(of_node(node)
         .set("seconds", &seconds.to_string())
         .set("received", &all)
+        .set("state_sql", STATE)
         .set("promote_sql", &promote)
         .line(include_str!("scripts/promote.sh")))
 }
@@ -257,6 +279,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
 fn settle(node: &NodeSettings, seconds: u64) -> Script {
     of_node(node)
         .set("seconds", &seconds.to_string())
+        .set("state_sql", STATE)
         .set("timeline_sql", TIMELINE)
         .line(include_str!("scripts/settle.sh"))
 }
@@ -280,7 +303,8 @@ fn follow(
         upstream.port,
         upstream.name
     );
-    // Slots of members that a former primary kept for those who now follow another node.
+    // Slots of members that a former primary, or a candidate that came to nothing, kept for those who
+    // follow another node.
     let members = inventory.nodes.keys().filter(|n| **n != node.name);
     let members: Vec<String> = members.map(|n| literal(&slot_name(n))).collect();
     let unused = format!(
@@ -289,8 +313,7 @@ fn follow(
         members.join(", ")
     );
     let has_followers = inventory.nodes.values().any(|n| n.follow.as_ref() == Some(&node.name));
-    let unused =
-        if start && !has_followers && !members.is_empty() { unused } else { String::new() };
+    let unused = if has_followers || members.is_empty() { String::new() } else { unused };
     Ok(of_node(node)
         .set("conf", &standby_conf(node, &upstream, slot))
         .set("start", if start { "1" } else { "0" })

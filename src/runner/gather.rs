@@ -249,8 +249,16 @@ impl Runner {
                 let mut held = link.lock().await;
                 held.invalidate(&[Resource::Postgres]);
                 let stale = held.stale_facts();
-                if held.unreachable.is_none() && held.ask(&stale).await.is_ok() {
-                    self.note_facts(&held);
+                // What was seen before proves nothing about a host that does not answer now.
+                let asked = match held.unreachable.clone() {
+                    Some(cause) => Err(cause),
+                    None => held.ask(&stale).await.map_err(|e| e.to_string()),
+                };
+                match asked {
+                    Ok(()) => self.note_facts(&held),
+                    Err(cause) => {
+                        self.put_observation(&held.host, Observation::Unknown { cause });
+                    }
                 }
             })
             .buffer_unordered(self.links.len().max(1))

@@ -81,7 +81,9 @@ impl Runner {
                 Next::Elect => {
                     let plan = elect(driver.known());
                     if let Ok(plan) = &plan {
-                        identity.record.candidate = plan.roles.candidate.clone();
+                        let candidate = plan.roles.candidate.clone();
+                        identity.record.elected |= candidate != identity.record.candidate;
+                        identity.record.candidate = candidate;
                     }
                     driver.elected(plan);
                     continue;
