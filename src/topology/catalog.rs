@@ -207,6 +207,27 @@ pub const FINDINGS: &[FindingInfo] = &[
          agree. Different minors work for a while; update standbys first. A server that is older \
          than its binaries waits for a restart.",
     ),
+    warning(
+        "node_fenced",
+        "A fence marker keeps the server down.",
+        "An operation has stopped or killed this server so that it cannot come up beside a new \
+         primary. The marker's text names it. If the operation is over, bring the node back as a \
+         standby with `pgorch rejoin`; if it was interrupted, `pgorch resume`.",
+    ),
+    warning(
+        "operation_open",
+        "An operation that changes roles has begun and is not over.",
+        "While its controller lives this is how it should be. If it was killed or cut off, \
+         `pgorch resume` looks at what there is and finishes or undoes it. Until then other changes \
+         are refused.",
+    ),
+    warning(
+        "sync_standby_missing",
+        "In quorum mode the primary waits for too few standbys, or has too few.",
+        "With replication.mode quorum a commit waits for sync_standbys standbys. While fewer stream, \
+         commits hang: bring the standbys back. Where the setting is not in force yet, commits \
+         wait for nobody: `pgorch apply` sets it as soon as enough standbys stream.",
+    ),
     info(
         "pending_restart",
         "A changed parameter waits for a restart.",
