@@ -53,8 +53,34 @@ const fn critical(
     FindingInfo { code, severity: Severity::Critical, sentence, explain }
 }
 
-/// Why a bootstrap may be refused, besides findings.
+/// Why a run may be refused, besides findings.
 pub const REFUSALS: &[FindingInfo] = &[
+    critical(
+        "is_the_primary",
+        "The command is for standbys, and the node is the primary.",
+        "rejoin, clone and follow make a node a standby of the primary that runs. For another primary \
+         there is `pgorch switchover --to NODE`; then the old one follows by itself.",
+    ),
+    critical(
+        "node_fenced",
+        "The node was fenced: another one has, or was to have, its place.",
+        "The marker <node>.fenced beside the data directory keeps its unit from starting the server, \
+         because it would come up as a second primary. `pgorch resume` ends an operation that was \
+         interrupted, `pgorch rejoin NODE` brings the node back as a standby and takes the marker away.",
+    ),
+    critical(
+        "start_ambiguous",
+        "Which node was the primary cannot be seen.",
+        "More than one stopped server would come up writable, or the one that would was a standby when \
+         it stopped. Find out which one clients wrote to last (usually the higher timeline), start \
+         that one by its name, and rejoin the others: a rejoin shows what would be lost.",
+    ),
+    critical(
+        "start_not_newest",
+        "Another node is ahead of the one that would come up writable.",
+        "It was promoted since, or the old primary's disk is not what it was. Starting the old one \
+         would take back what clients were told is committed. Start the newer one and rejoin the old.",
+    ),
     critical(
         "data_dir_foreign",
         "data_dir is neither empty nor a database cluster.",

@@ -9,6 +9,7 @@ mod catalog;
 mod findings;
 mod health;
 mod render;
+mod start;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,11 @@ use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{HostName, Lsn, Role, Timeline};
 use crate::postgres::Conninfo;
 
-pub use bootstrap::{Bootstrap, bootstrap};
+pub use bootstrap::{Bootstrap, bootstrap, running_primary};
 pub use catalog::{FINDINGS, FindingInfo, REFUSALS, Severity, explain};
 pub use findings::{ClockOffsets, Finding, findings};
 pub use render::{human, psql_uri};
+pub use start::cold_start;
 pub use status::{Health, NodeStatus, Status, nagios};
 
 /// The graph.
