@@ -8,6 +8,7 @@ mod lab_apply;
 mod lab_backend;
 mod lab_faults;
 mod lab_language;
+mod lab_rejoin;
 mod layering;
 mod observed;
 mod readme;
