@@ -9,6 +9,7 @@ mod lab_backend;
 mod lab_failover;
 mod lab_faults;
 mod lab_language;
+mod lab_rejoin;
 mod layering;
 mod observed;
 mod readme;

@@ -150,6 +150,8 @@ pub(super) struct Extra {
     pub(super) standbys_only: bool,
     /// Restarting is what the command is for.
     pub(super) restart: bool,
+    /// What would be refused on any of the hosts is refused before any is touched.
+    pub(super) all_or_nothing: bool,
     save: Option<PathBuf>,
     saved: Option<saved::SavedPlan>,
     playbook_dir: Option<PathBuf>,
@@ -159,6 +161,11 @@ pub(super) struct Extra {
 impl Extra {
     pub(super) fn of(command: &str) -> Self {
         Extra { command: command.to_owned(), ..Extra::default() }
+    }
+
+    /// For a command on single nodes.
+    pub(super) fn of_nodes(command: &str) -> Self {
+        Extra { all_or_nothing: true, ..Extra::of(command) }
     }
 }
 
@@ -260,6 +267,9 @@ async fn execute(
         let report = runner.pass(&options).await;
         return finish_plan(common, run, &runner, &report, &extra).await;
     }
+    if extra.all_or_nothing && refuses(&runner, &options, &gate).await {
+        return Ok(ended(&runner, Exit::Refused));
+    }
     let options = match consent(common, &runner, &options, &gate, extra.saved.is_some()).await {
         Consent::Go(options) => options,
         Consent::Stop(exit) => return Ok(exit),
@@ -270,6 +280,19 @@ async fn execute(
     let exit = report.exit.unwrap_or(Exit::Done);
     tell_end(common, &runner, &report, exit, &extra).await;
     Ok(exit)
+}
+
+/// Whether a step would refuse, as far as can be seen before anything is touched; each is told.
+async fn refuses(runner: &Runner, options: &Options, gate: &Gate) -> bool {
+    gate.open.store(false, Ordering::Relaxed);
+    let report = runner.pass(&Options { check: true, ..options.clone() }).await;
+    gate.open.store(true, Ordering::Relaxed);
+    let refused: Vec<_> = report.problems.into_iter().filter(|p| p.refused).collect();
+    for problem in &refused {
+        let kind = Kind::Refused { code: "precondition".to_owned(), hint: problem.hint.clone() };
+        runner.sink.emit(&Event::run(kind, problem.message.clone()));
+    }
+    !refused.is_empty()
 }
 
 /// Where relative paths of files are looked for: as Ansible does beside the playbook first.

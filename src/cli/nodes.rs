@@ -70,7 +70,7 @@ fn for_standbys(command: &str) -> Extra {
 
 /// For a command on a cluster that has a primary.
 fn running(command: &str) -> Extra {
-    let mut extra = Extra::of(command);
+    let mut extra = Extra::of_nodes(command);
     extra.primary = PrimaryRule::Running { stale: Vec::new() };
     extra
 }
@@ -151,7 +151,7 @@ pub(super) fn restart(
 /// `pgorch reload [NODE ...]`
 pub(super) fn reload(common: &Common, nodes: Vec<String>, run: &RunArgs) -> Result<Exit, CliError> {
     let prepared = ready(common, &nodes, run)?;
-    play(common, run, prepared, "playbooks/reload.yml", &[], Extra::of("reload"))
+    play(common, run, prepared, "playbooks/reload.yml", &[], Extra::of_nodes("reload"))
 }
 
 /// `pgorch stop NODE ...`
@@ -163,7 +163,7 @@ pub(super) fn stop(
 ) -> Result<Exit, CliError> {
     let prepared = ready(common, &nodes, run)?;
     let vars = [("stop_primary", Value::from(primary))];
-    play(common, run, prepared, "playbooks/stop.yml", &vars, Extra::of("stop"))
+    play(common, run, prepared, "playbooks/stop.yml", &vars, Extra::of_nodes("stop"))
 }
 
 /// `pgorch start NODE ...` and `pgorch start --all`
@@ -177,7 +177,7 @@ pub(super) fn start(
     // Whether there is a primary already is seen by looking at all nodes.
     prepared.look_at_all = true;
     let named = (!all).then(|| prepared.hosts().to_vec());
-    let mut extra = Extra::of("start");
+    let mut extra = Extra::of_nodes("start");
     extra.primary = PrimaryRule::Start { named };
     let playbook = if all { "playbooks/start-all.yml" } else { "playbooks/start.yml" };
     play(common, run, prepared, playbook, &[], extra)

@@ -69,6 +69,12 @@ pub const REFUSALS: &[FindingInfo] = &[
          interrupted, `pgorch rejoin NODE` brings the node back as a standby and takes the marker away.",
     ),
     critical(
+        "precondition",
+        "A step would refuse what it is to do.",
+        "Commands on single nodes judge all their steps before the first change; where one refuses, \
+         nothing at all is touched. The message and the hint are the step's own.",
+    ),
+    critical(
         "start_ambiguous",
         "Which node was the primary cannot be seen.",
         "More than one stopped server would come up writable, or the one that would was a standby when \

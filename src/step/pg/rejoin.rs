@@ -171,7 +171,10 @@ fn old(instance: &InstanceFacts, dir: &ClusterDir, primary: Line, seen: &Seen) -
         None if dir.standby_signal => Was::Standby { clean },
         None => Was::Primary { clean },
     };
-    let at = live.and_then(|s| s.timeline.zip(s.lsn)).unwrap_or_else(|| control.newest());
+    let (timeline, lsn) =
+        live.and_then(|s| s.timeline.zip(s.lsn)).unwrap_or_else(|| control.newest());
+    // pg_control learns of a new timeline at a checkpoint only; the files of its WAL are there before.
+    let at = (dir.wal_timeline.map_or(timeline, |newer| newer.max(timeline)), lsn);
     Old {
         empty: false,
         was,
