@@ -14,8 +14,8 @@ use crate::facts::{Observation, OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Level, Plan, Roles, Settlement, lower, settle, switchover_checks,
-    verify,
+    Check, Driver, End, Identity, Known, Level, Plan, Proof, Roles, Settlement, lower, settle,
+    switchover_checks, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{Operated, Runner, Selection};
@@ -37,11 +37,10 @@ pub(super) fn switchover(common: &Common, args: &SwitchoverArgs) -> Result<Exit,
 /// `pgorch resume [ID]`.
 pub(super) fn resume(common: &Common, id: Option<&str>) -> Result<Exit, CliError> {
     let prepared = load::prepare_to_look(common, None)?;
-    let loaded = sources::playbook(&PathBuf::from("playbooks/switchover.yml"))?;
-    block_on(go_on(common, id, prepared, loaded.playbook))?
+    block_on(go_on(common, id, prepared))?
 }
 
-fn node_named(inventory: &Inventory, name: &str) -> Result<HostName, CliError> {
+pub(super) fn node_named(inventory: &Inventory, name: &str) -> Result<HostName, CliError> {
     let wanted = HostName(name.to_owned());
     if inventory.nodes.contains_key(&wanted) {
         return Ok(wanted);
@@ -74,7 +73,7 @@ fn wait_until(at: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn look(
+pub(super) async fn look(
     common: &Common,
     prepared: Prepared,
     command: &str,
@@ -126,7 +125,7 @@ async fn change_over(
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
         return Ok(ended(&runner, refusal_exit(&runner, &checks)));
     };
-    let roles = roles(&inventory, &topology, &primary, &candidate);
+    let roles = roles(&runner, &inventory, &topology, &primary, &candidate);
     let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
     if let Err(why) = verify(&plan) {
         let text = format!("the playbook makes no safe switchover: {why}");
@@ -138,26 +137,41 @@ async fn change_over(
     }
     if !common.yes {
         show_plan(common, &plan);
-        match consent::yes(&runner, &format!("Make {candidate} the primary? [yes/no] ")).await {
-            consent::Answer::Yes => {}
-            consent::Answer::No => return Ok(ended(&runner, Exit::Refused)),
-            consent::Answer::Interrupted => return Ok(ended(&runner, Exit::Interrupted)),
-            consent::Answer::Nobody => {
-                let why = format!("this makes {candidate} the primary, which needs a yes");
-                let hint = Some("run it with -y, or look at --dry-run first".to_owned());
-                let kind = Kind::Refused { code: "consent_needed".to_owned(), hint };
-                runner.sink.emit(&Event::run(kind, why));
-                return Ok(ended(&runner, Exit::Refused));
-            }
+        if let Some(exit) = ask(&runner, &candidate).await {
+            return Ok(exit);
         }
     }
     let identity = identity(&runner, "switchover", &roles);
-    let operated = runner.operate(Driver::new(plan), &identity).await;
-    Ok(tell_end(common, &runner, &operated, &candidate, started).await)
+    let operated = runner.operate(Driver::new(plan), identity, &nobody_elects).await;
+    Ok(tell_end(common, &runner, &operated, started).await)
+}
+
+/// Asks whether this node may become the primary; how the run ends if not.
+pub(super) async fn ask(runner: &Runner, candidate: &HostName) -> Option<Exit> {
+    let exit = match consent::yes(runner, &format!("Make {candidate} the primary? [yes/no] ")).await
+    {
+        consent::Answer::Yes => return None,
+        consent::Answer::No => Exit::Refused,
+        consent::Answer::Interrupted => Exit::Interrupted,
+        consent::Answer::Nobody => {
+            let why = format!("this makes {candidate} the primary, which needs a yes");
+            let hint = Some("run it with -y, or look at --dry-run first".to_owned());
+            let kind = Kind::Refused { code: "consent_needed".to_owned(), hint };
+            runner.sink.emit(&Event::run(kind, why));
+            Exit::Refused
+        }
+    };
+    Some(ended(runner, exit))
+}
+
+/// A plan whose candidate was named has nobody to choose.
+fn nobody_elects(_: &Known) -> Result<Plan, String> {
+    Err("the candidate cannot be chosen in this operation".to_owned())
 }
 
 /// Who takes part: standbys that cannot be reached follow when they are back.
-fn roles(
+pub(super) fn roles(
+    runner: &Runner,
     inventory: &Inventory,
     topology: &Topology,
     primary: &HostName,
@@ -165,10 +179,19 @@ fn roles(
 ) -> Roles {
     let siblings = topology.standbys().filter(|n| *n != candidate).cloned().collect();
     let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    Roles { primary: primary.clone(), candidate: candidate.clone(), siblings, voters }
+    let snapshot = runner.snapshot();
+    let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
+    Roles {
+        primary: primary.clone(),
+        candidate: candidate.clone(),
+        siblings,
+        voters,
+        absent: absent.map(|(name, _)| name.clone()).collect(),
+        proof: Proof::CleanStop,
+    }
 }
 
-fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
+pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
     let snapshot = runner.snapshot();
     let stored =
         snapshot.nodes.values().filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.epoch));
@@ -192,17 +215,13 @@ fn controller() -> String {
     format!("{user}@{host}")
 }
 
-async fn go_on(
-    common: &Common,
-    id: Option<&str>,
-    prepared: Prepared,
-    playbook: Playbook,
-) -> Result<Exit, CliError> {
+async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<Exit, CliError> {
     let started = clock::now();
     let (runner, inventory) = look(common, prepared, "resume").await?;
     let options = crate::step::Options { check: true, ..crate::step::Options::default() };
     runner.first_batch(&options).await;
-    let Some(record) = open_operation(&runner, id) else {
+    let open = open_operations(&runner);
+    let Some(record) = open.into_iter().find(|o| id.is_none_or(|id| o.id == id)) else {
         let text = "no operation is open on the nodes that can be reached: nothing to do";
         runner.sink.emit(&Event::run(Kind::Notice, text));
         if common.output == Output::Human {
@@ -219,15 +238,9 @@ async fn go_on(
         ),
     );
     let topology = topology::analyse(&inventory, &runner.snapshot());
-    let everybody = Roles {
-        siblings: topology
-            .standbys()
-            .filter(|n| **n != record.candidate && **n != record.primary)
-            .cloned()
-            .collect(),
-        ..roles(&inventory, &topology, &record.primary, &record.candidate)
-    };
-    // The higher epoch first: after that nothing of the interrupted operation can take effect any more.
+    let everybody = taking_part(&runner, &inventory, &topology, &record);
+    // The higher epoch first: after that nothing of the interrupted operation can take effect any more,
+    // on whomever it may have meant to promote.
     let identity = Identity {
         record: OperationRecord {
             id: clock::random_id(),
@@ -236,9 +249,11 @@ async fn go_on(
         },
         ..identity(&runner, &record.kind, &everybody)
     };
-    let claimed = runner.operate(Driver::claiming(&record.kind, &everybody), &identity).await;
+    let meant = open_operations(&runner).into_iter().map(|o| o.candidate).collect();
+    let claim = Driver::claiming(&record.kind, &everybody, meant);
+    let claimed = runner.operate(claim, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
-        return Ok(tell_end(common, &runner, &claimed, &record.candidate, started).await);
+        return Ok(tell_end(common, &runner, &claimed, started).await);
     }
     runner.gather_again().await;
     match settle(&record, &runner.snapshot()) {
@@ -248,30 +263,68 @@ async fn go_on(
             Ok(ended(&runner, Exit::Refused))
         }
         Settlement::Finish => {
+            let playbook = playbook_of(&record.kind)?;
             let plan =
                 lower(&record.kind, &playbook, &inventory, &everybody).map_err(CliError::usage)?;
             let driver = Driver::after_promotion(plan);
-            let operated = runner.operate(driver, &identity).await;
-            Ok(tell_end(common, &runner, &operated, &record.candidate, started).await)
+            let operated = runner.operate(driver, identity, &nobody_elects).await;
+            Ok(tell_end(common, &runner, &operated, started).await)
         }
         Settlement::Undo => {
             let driver = Driver::undoing(&record.kind, &everybody);
-            let operated = runner.operate(driver, &identity).await;
-            let exit = tell_end(common, &runner, &operated, &record.primary, started).await;
+            let operated = runner.operate(driver, identity, &nobody_elects).await;
+            let exit = tell_end(common, &runner, &operated, started).await;
             Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
         }
     }
 }
 
-/// The open operation with the highest epoch.
-fn open_operation(runner: &Runner, id: Option<&str>) -> Option<OperationRecord> {
-    let snapshot = runner.snapshot();
-    let stored = snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch));
-    let newest = stored.max_by_key(|e| e.epoch)?;
-    newest.open().filter(|o| id.is_none_or(|id| o.id == id)).cloned()
+/// The roles of an operation that was interrupted, with those who can be reached now.
+fn taking_part(
+    runner: &Runner,
+    inventory: &Inventory,
+    topology: &Topology,
+    record: &OperationRecord,
+) -> Roles {
+    let switchover = record.kind == "switchover";
+    let proof = if switchover { Proof::CleanStop } else { Proof::Fenced };
+    let mut roles = roles(runner, inventory, topology, &record.primary, &record.candidate);
+    roles.siblings.retain(|n| *n != record.primary);
+    Roles { proof, ..roles }
 }
 
-fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
+fn playbook_of(kind: &str) -> Result<Playbook, CliError> {
+    Ok(sources::playbook(&PathBuf::from(format!("playbooks/{kind}.yml")))?.playbook)
+}
+
+/// The open operations with the highest epoch: one, or an election's two with different candidates.
+fn open_operations(runner: &Runner) -> Vec<OperationRecord> {
+    let snapshot = runner.snapshot();
+    let stored: Vec<_> = snapshot
+        .nodes
+        .values()
+        .filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.clone()))
+        .collect();
+    let newest = stored.iter().map(|e| e.epoch).max().unwrap_or(0);
+    let mut records: Vec<OperationRecord> = Vec::new();
+    for record in stored.iter().filter(|e| e.epoch == newest).filter_map(|e| e.open()) {
+        if !records.contains(record) {
+            records.push(record.clone());
+        }
+    }
+    // Whoever is out of recovery already is the one that it came to.
+    let out = |r: &OperationRecord| {
+        snapshot
+            .nodes
+            .get(&r.candidate)
+            .and_then(Observation::server)
+            .is_some_and(|s| !s.in_recovery)
+    };
+    records.sort_by_key(|r| !out(r));
+    records
+}
+
+pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
     for check in checks {
         let place = check.node.as_ref().map(|n| format!("{n} ")).unwrap_or_default();
         let event = match check.level {
@@ -294,7 +347,7 @@ fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
 }
 
 /// A node that cannot be reached is said so by the exit code.
-fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+pub(super) fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     let snapshot = runner.snapshot();
     let unknown =
         |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
@@ -306,11 +359,12 @@ fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     if nobody || cut { Exit::Unreachable } else { Exit::Refused }
 }
 
-fn show_plan(common: &Common, plan: &Plan) {
+pub(super) fn show_plan(common: &Common, plan: &Plan) {
     if common.output == Output::Json {
         let stages: Vec<_> = plan
             .stages
             .iter()
+            .filter(|stage| !stage.steps.is_empty())
             .map(|stage| {
                 let steps: Vec<_> = stage
                     .steps
@@ -329,7 +383,8 @@ fn show_plan(common: &Common, plan: &Plan) {
         return;
     }
     let mut text = String::new();
-    for (number, stage) in plan.stages.iter().enumerate() {
+    let busy = plan.stages.iter().filter(|s| !s.steps.is_empty());
+    for (number, stage) in busy.enumerate() {
         text.push_str(&format!("{:>3}. {}\n", number + 1, stage.name));
         let mut told: Vec<(String, Vec<&str>)> = Vec::new();
         for step in &stage.steps {
@@ -343,23 +398,31 @@ fn show_plan(common: &Common, plan: &Plan) {
             text.push_str(&format!("       {}  {what}\n", hosts.join(", ")));
         }
     }
-    text.push_str("impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n");
+    text.push_str(match plan.roles.proof {
+        Proof::CleanStop => {
+            "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
+        }
+        Proof::Fenced => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
+        Proof::RiskAccepted => {
+            "impact: what the old primary had not sent is lost; if it lives, there are TWO PRIMARIES\n"
+        }
+    });
     Printer.out(&text);
 }
 
-async fn tell_end(
+pub(super) async fn tell_end(
     common: &Common,
     runner: &Runner,
     operated: &Operated,
-    candidate: &HostName,
     started: clock::Instant,
 ) -> Exit {
-    let finished = &operated.finished;
+    let (finished, candidate) = (&operated.finished, &operated.candidate);
     for problem in &finished.problems {
         runner.sink.emit(&Event::run(Kind::Notice, problem.clone()));
     }
     let seconds = clock::now().since(started).as_secs_f64();
-    let outage = operated.outage.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
+    let planned = operated.outage.filter(|_| operated.planned);
+    let outage = planned.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
     let outage = outage.unwrap_or_default();
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
@@ -399,7 +462,7 @@ fn notice(runner: &Runner, host: &HostName, text: &str) {
     runner.sink.emit(&Event::host(host, Kind::Notice, text));
 }
 
-fn ended(runner: &Runner, exit: Exit) -> Exit {
+pub(super) fn ended(runner: &Runner, exit: Exit) -> Exit {
     runner.sink.emit(&Event::run(Kind::RunDone { exit }, ""));
     exit
 }

@@ -116,6 +116,8 @@ pub struct InstanceFacts {
     pub epoch: EpochFacts,
     /// The fence marker's text: the unit refuses to start while it is there.
     pub fenced: Option<String>,
+    /// An operation has had this standby receive nothing any more, and is not over.
+    pub revoked: bool,
 }
 
 /// What stands at `data_dir`.

@@ -5,6 +5,7 @@
 //! not be done is told.
 
 use super::action::{Action, Known, Outcome, PoolerVerb};
+use super::failover::Proof;
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::model::HostName;
 
@@ -23,6 +24,8 @@ pub enum Next {
         stage: String,
         steps: Vec<Step>,
     },
+    /// Choose the candidate from [`Known::ends`], then call [`Driver::elected`].
+    Elect,
     Finished(Finished),
 }
 
@@ -74,6 +77,8 @@ pub struct Driver {
     known: Known,
     problems: Vec<String>,
     claimed: usize,
+    /// The candidate is chosen from the positions that were taken last.
+    elected: bool,
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
@@ -83,7 +88,10 @@ impl Driver {
     /// From the first stage on.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let needed = vec![plan.roles.primary.clone(), plan.roles.candidate.clone()];
+        let mut needed = vec![plan.roles.candidate.clone()];
+        if plan.roles.proof == Proof::CleanStop {
+            needed.push(plan.roles.primary.clone());
+        }
         Driver {
             plan,
             mode: Mode::Forward,
@@ -93,6 +101,7 @@ impl Driver {
             known: Known::default(),
             problems: Vec::new(),
             claimed: 0,
+            elected: false,
             needed,
             interrupted: false,
         }
@@ -101,12 +110,9 @@ impl Driver {
     /// Only claims a higher epoch for an operation that was interrupted: on the candidate above all,
     /// where nothing of the interrupted one can take effect any more then.
     #[must_use]
-    pub fn claiming(kind: &str, roles: &Roles) -> Self {
-        let claim = |host: &HostName| Step { host: host.clone(), action: Action::Claim };
-        let steps = roles.voters.iter().map(claim).collect();
-        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps };
+    pub fn claiming(kind: &str, roles: &Roles, needed: Vec<HostName>) -> Self {
+        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps: claims(roles) };
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: vec![stage] };
-        let needed = vec![roles.candidate.clone()];
         Driver { needed, ..Driver::new(plan) }
     }
 
@@ -117,7 +123,7 @@ impl Driver {
             |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Promote { .. }));
         let at = plan.stages.iter().position(promotes).unwrap_or(0);
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
-        Driver { stage: at + 1, sent, ..Driver::new(plan) }
+        Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
     }
 
     /// Takes back an operation that was interrupted before its promotion: whatever of it was done.
@@ -125,13 +131,17 @@ impl Driver {
     pub fn undoing(kind: &str, roles: &Roles) -> Self {
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: Vec::new() };
         let step = |host: &HostName, action| Step { host: host.clone(), action };
+        let there = |host: &&HostName| !roles.absent.contains(host);
         let others = roles.voters.iter().filter(|v| **v != roles.candidate);
         let names = others.map(crate::inventory::slot_name).collect();
-        let mut undo = vec![
-            step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS }),
-            step(&roles.candidate, Action::DropSlots { names }),
-        ];
-        undo.extend(roles.voters.iter().map(|v| step(v, Action::Release { undone: true })));
+        let standbys = || roles.siblings.iter().chain([&roles.candidate]).filter(there);
+        let mut undo: Vec<Step> = standbys().map(|s| step(s, Action::Unrevoke)).collect();
+        if there(&&roles.primary) {
+            undo.push(step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS }));
+        }
+        undo.push(step(&roles.candidate, Action::DropSlots { names }));
+        let release = |v: &HostName| step(v, Action::Release { undone: true });
+        undo.extend(roles.voters.iter().filter(there).map(release));
         let sent = vec![step(&roles.primary, Action::Stop { seconds: 0 })];
         Driver { mode: Mode::Undo, undo, sent, ..Driver::new(plan) }
     }
@@ -164,12 +174,8 @@ impl Driver {
             self.turn_back("interrupted".to_owned());
         }
         match self.mode {
-            Mode::Forward => match self.plan.stages.get(self.stage).cloned() {
-                Some(stage) => {
-                    let steps: Vec<Step> = stage.steps;
-                    self.sent.extend(steps.iter().cloned());
-                    Next::Run { stage: stage.name, steps }
-                }
+            Mode::Forward => match self.forward() {
+                Some(next) => next,
                 None => {
                     self.over(if self.problems.is_empty() { End::Done } else { End::Incomplete })
                 }
@@ -195,6 +201,41 @@ impl Driver {
         }
     }
 
+    /// The next stage that has something to do.
+    fn forward(&mut self) -> Option<Next> {
+        let looked = |s: &Stage| s.steps.iter().any(|s| s.action == Action::Position);
+        if !self.elected
+            && self.stage > 0
+            && self.plan.stages.get(self.stage - 1).is_some_and(looked)
+        {
+            return Some(Next::Elect);
+        }
+        while self.plan.stages.get(self.stage).is_some_and(|s| s.steps.is_empty()) {
+            self.stage += 1;
+        }
+        let Stage { name, steps } = self.plan.stages.get(self.stage)?.clone();
+        self.sent.extend(steps.iter().cloned());
+        Some(Next::Run { stage: name, steps })
+    }
+
+    /// The answer to [`Next::Elect`]: the same playbook with the roles as they are now. Another candidate
+    /// than before is another intent, which is stored before anything else; or nobody can be chosen.
+    pub fn elected(&mut self, plan: Result<Plan, String>) {
+        self.elected = true;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(why) => return self.turn_back(why),
+        };
+        let before = std::mem::replace(&mut self.plan, plan);
+        if before.roles.candidate != self.plan.roles.candidate {
+            self.claimed = 0;
+            self.needed = vec![self.plan.roles.candidate.clone()];
+            let steps = claims(&self.plan.roles);
+            let stage = Stage { name: "Claim the epoch for another candidate".to_owned(), steps };
+            self.plan.stages.insert(self.stage, stage);
+        }
+    }
+
     /// What came of the steps of the last [`Next::Run`], in the same order.
     pub fn report(&mut self, results: &[(Step, Outcome)]) {
         for (step, outcome) in results {
@@ -215,7 +256,10 @@ impl Driver {
         self.claimed += results.iter().filter(claims).filter(|(_, o)| is_done(o)).count();
         let all_claims =
             !results.is_empty() && results.iter().all(|(s, _)| s.action == Action::Claim);
-        let bad: Vec<&(Step, Outcome)> = results.iter().filter(|(_, o)| !is_done(o)).collect();
+        // Who cannot tell its position is not compared; who is to take over must tell.
+        let counts = |(s, _): &&(Step, Outcome)| s.action != Action::Position;
+        let bad: Vec<&(Step, Outcome)> =
+            results.iter().filter(|(_, o)| !is_done(o)).filter(counts).collect();
         if all_claims {
             self.report_claims(&bad);
             return;
@@ -336,7 +380,11 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
     let mut steps = Vec::new();
     for Step { host, action } in sent.iter().rev() {
         let back = match action {
-            Action::Stop { .. } => Some(Action::Start { seconds: UNDO_START_SECONDS }),
+            Action::Fence { .. } if known.were_down.contains(host) => Some(Action::Unfence),
+            Action::Revoke => Some(Action::Unrevoke),
+            Action::Stop { .. } | Action::Fence { .. } => {
+                Some(Action::Start { seconds: UNDO_START_SECONDS })
+            }
             Action::Pooler { verb: PoolerVerb::Pause, .. } => {
                 Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
             }
@@ -348,6 +396,11 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
         steps.extend(step.filter(|s| !steps.contains(s)));
     }
     steps
+}
+
+fn claims(roles: &Roles) -> Vec<Step> {
+    let there = roles.voters.iter().filter(|v| !roles.absent.contains(v));
+    there.map(|host| Step { host: host.clone(), action: Action::Claim }).collect()
 }
 
 fn made(host: &HostName, known: &Known) -> Option<Vec<String>> {

@@ -11,6 +11,7 @@
 
 mod action;
 mod driver;
+mod failover;
 mod interrupted;
 mod lower;
 mod plan;
@@ -20,6 +21,9 @@ mod script;
 
 pub use action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 pub use driver::{Driver, End, Finished, Next};
+pub use failover::{
+    Accepted, Assessment, Elected, FAILOVER_CODES, Proof, Ranked, assess, elect, rank,
+};
 pub use interrupted::{Settlement, settle};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};

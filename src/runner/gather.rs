@@ -64,6 +64,7 @@ impl Runner {
         match link.ask(&fragments).await {
             Ok(()) => {
                 self.note_facts(link);
+                self.note_epoch(link);
                 self.note_clock(link, before);
                 let seconds = crate::clock::now().since(started).as_secs_f64();
                 let kind = Kind::Gathered { seconds, questions: fragments.len() };
@@ -73,6 +74,13 @@ impl Runner {
                 link.unreachable = Some(error.to_string());
                 self.unreachable(name, &error);
             }
+        }
+    }
+
+    fn note_epoch(&self, link: &Link) {
+        let facts = link.facts();
+        if let Some(instance) = facts.as_ref().and_then(|f| f.instance.as_ref()) {
+            lock(&self.epochs).insert(link.host.clone(), instance.epoch.epoch);
         }
     }
 
