@@ -80,10 +80,9 @@ class Lab(Hosts):
             export DEBIAN_FRONTEND=noninteractive
             apt-get -qq -y install python3 python3-apt ||
                 { apt-get -qq update; apt-get -qq -y install python3 python3-apt; }
-            echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/20-bench.conf
-            systemctl reload ssh
             sync"""
         in_parallel(lambda name: self.ssh(name, script), self.names)
+        self.log_sessions()
 
     def start_delay(self):
         code = (HERE / "delay.py").read_text()
@@ -189,28 +188,6 @@ control_path_dir = {self.sockets}
         n = self.count
         if out != f"{n - 1}|{n}|1|{n - 1}":
             raise Failed(f"the cluster is not what it should be: {out}")
-
-    def sessions(self, began, ended):
-        """Per host: exec sessions, sftp sessions, connections that its sshd saw in between."""
-        def of(name):
-            out = self.ssh(name, "journalctl -u ssh -o short-unix --no-pager -n 5000")
-            counts = [0, 0, 0]
-            for line in out.splitlines():
-                stamp, _, text = line.partition(" ")
-                try:
-                    when = float(stamp)
-                except ValueError:
-                    continue
-                if not began <= when <= ended:
-                    continue
-                if "Starting session: subsystem" in text:
-                    counts[1] += 1
-                elif "Starting session:" in text:
-                    counts[0] += 1
-                elif "Accepted publickey" in text:
-                    counts[2] += 1
-            return counts
-        return in_parallel(of, self.names)
 
 
 # ---- the tools ----------------------------------------------------------------------------------

@@ -159,6 +159,37 @@ class Hosts:
         command = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -h /run/postgresql -d postgres"
         return run(self.ssh_argv(name, command), input=sql).strip()
 
+    def log_sessions(self):
+        """From now on `sessions` can tell."""
+        script = """set -e
+            echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/20-bench.conf
+            systemctl reload ssh"""
+        in_parallel(lambda name: self.ssh(name, script), self.names)
+        # The sshd of a connection that is up goes on as it is.
+        self.end_masters()
+
+    def sessions(self, began, ended):
+        """Per host: exec sessions, sftp sessions, connections that its sshd saw in between."""
+        def of(name):
+            out = self.ssh(name, "journalctl -u ssh -o short-unix --no-pager -n 5000")
+            counts = [0, 0, 0]
+            for line in out.splitlines():
+                stamp, _, text = line.partition(" ")
+                try:
+                    when = float(stamp)
+                except ValueError:
+                    continue
+                if not began <= when <= ended:
+                    continue
+                if "Starting session: subsystem" in text:
+                    counts[1] += 1
+                elif "Starting session:" in text:
+                    counts[0] += 1
+                elif "Accepted publickey" in text:
+                    counts[2] += 1
+            return counts
+        return in_parallel(of, self.names)
+
     def write_inventory(self, path, postgres, port=22):
         """A plain inventory of the hosts (without `lab:`, so looking after the lab costs nothing)."""
         nodes = "".join(

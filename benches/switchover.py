@@ -135,7 +135,8 @@ class Cluster(Hosts):
 
     def conninfo(self):
         hosts = ",".join(self.address.values())
-        return f"host={hosts} user=app dbname=app target_session_attrs=read-write connect_timeout=2"
+        return (f"host={hosts} user=app dbname=app target_session_attrs=read-write "
+                "connect_timeout=2 sslmode=disable")
 
 
 class Pgorch(Cluster):
@@ -143,7 +144,8 @@ class Pgorch(Cluster):
 
     def make(self):
         self.write_inventory(self.dir / "pgorch.yml", POSTGRES)
-        run([self.pgorch, "apply", self.dir / "pgorch.yml", "-y"], env=self.env)
+        # From there, so that no playbook or template of the source tree is used instead of the binary's.
+        run([self.pgorch, "apply", self.dir / "pgorch.yml", "-y"], env=self.env, cwd=self.dir)
         self.psql("node1", LEDGER)
 
     def command(self, to):
@@ -381,7 +383,7 @@ def longest_gap(times, since, until):
 
 
 def command_once(cluster, what, argv):
-    wall, _, status, text = timed(argv, env=cluster.env, timeout=300)
+    wall, _, status, text = timed(argv, env=cluster.env, cwd=cluster.dir, timeout=300)
     (cluster.dir / f"last-{what}.log").write_text(f"$ {shlex.join(map(str, argv))}\n{text}")
     return wall, status, text
 
@@ -394,10 +396,21 @@ def checks_alone(cluster, to):
     wall, status, text = command_once(cluster, "checks", argv)
     if status != 0:
         raise Failed(f"{cluster.tool}: dry run: exit {status}\n{text[-3000:]}")
-    told = re.findall(r"ssh-sessions=(\d+) round-trips=(\d+)", text)
     found = re.search(r"preconditions hold on \d+ nodes? \(([\d.]+) s\)", text)
-    return {"checks_seconds": wall, "sessions": [[int(n) for n in t] for t in told],
-            "preconditions_seconds": float(found[1]) if found else None}
+    return {"checks_seconds": wall, "preconditions_seconds": float(found[1]) if found else None}
+
+
+def sessions_of_checks(cluster):
+    """Per host: exec sessions, sftp sessions and connections that its sshd sees in the dry run."""
+    if cluster.checks("node2") is None:
+        return None
+    cluster.log_sessions()
+    time.sleep(1)
+    began = time.time()
+    checks_alone(cluster, "node2")
+    ended = time.time()
+    time.sleep(1)
+    return cluster.sessions(began, ended)
 
 
 def measure(cluster, to):
@@ -476,7 +489,7 @@ def ratios(rows, base, field):
     return [a / b for a, b in pairs if b]
 
 
-def table(runs):
+def table(runs, sessions):
     base = runs.get("pgorch", [])
     lines = ["| | write outage, s | times pgorch | whole command, s | times pgorch "
              "| until all standbys stream, s | checks alone, s | rows lost | failed |",
@@ -495,10 +508,12 @@ def table(runs):
     lines += ["", f"Median (least-most), interleaved; load average {min(loads):.1f}-{max(loads):.1f} on "
               f"{os.cpu_count()} processors. The longest gap between two rows in the {BEFORE:.0f} s before: "
               f"{spread([r['usual_gap_seconds'] for r in every])} s."]
-    told = sorted({tuple(t) for r in base for t in r.get("sessions", [])})
+    told = [f"{key} {'+'.join(str(s[0]) for s in counts)}" for key, counts in sessions.items() if counts]
     if told:
-        lines.append(f"pgorch's preconditions, by its own clock: {spread(column(base, 'preconditions_seconds'))} "
-                     "s; for each host " + ", ".join(f"{s} SSH session and {t} round trips" for s, t in told) + ".")
+        lines.append(f"SSH sessions of the checks alone, at the three hosts: {', '.join(told)}.")
+    if column(base, "preconditions_seconds"):
+        lines.append("pgorch's preconditions by its own clock: "
+                     f"{spread(column(base, 'preconditions_seconds'))} s.")
     return "\n".join(lines) + "\n"
 
 
@@ -512,9 +527,11 @@ def make(cluster):
     cluster.wait_whole("node1")
     versions = cluster.ssh("node1", "dpkg-query -W -f '${Package} ${Version}\\n' | grep -E "
                            f"'^(postgresql-{VERSION}(-repmgr)?|patroni|etcd-server) '").split("\n")
+    sessions = sessions_of_checks(cluster)
     cluster.stop()
-    say(f"{cluster.tool}: three hosts and a cluster, in {time.monotonic() - began:.0f} s")
-    return [v for v in versions if v]
+    say(f"{cluster.tool}: three hosts and a cluster, in {time.monotonic() - began:.0f} s; "
+        f"exec sessions/sftp/connections of its checks alone, per host: {sessions}")
+    return [v for v in versions if v], sessions
 
 
 def main():
@@ -535,20 +552,21 @@ def main():
         "schema": 1, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "processors": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(),
         "pgorch": run([pgorch, "--version"]).strip(), "pins": PINS, "load_at_start": os.getloadavg(),
-        "rate": RATE, "versions": {}, "runs": {key: [] for key in chosen},
+        "rate": RATE, "versions": {}, "sessions": {}, "runs": {key: [] for key in chosen},
     }
     ensure_venv(venv_dir(), PINS)
     clusters = {key: CLUSTERS[key](pgorch, key) for key in chosen}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         for key, cluster in clusters.items():
-            report["versions"][key] = make(cluster)
+            report["versions"][key], report["sessions"][key] = make(cluster)
         for number in range(1, args.rounds + 1):
             for key, cluster in clusters.items():
                 cluster.start()
                 rows = there_and_back(cluster, f"{number}/{args.rounds} {key}")
                 report["runs"][key] += [{"round": number, **row} for row in rows]
-                report["table"] = table({k: v for k, v in report["runs"].items() if v})
+                report["table"] = table(
+                    {k: v for k, v in report["runs"].items() if v}, report["sessions"])
                 args.json.write_text(json.dumps(report, indent=1) + "\n")
                 cluster.stop()
         say("\n" + report["table"])
