@@ -1,5 +1,6 @@
 //! `switchover` and `resume`: operations that change who is the primary.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ async fn change_over(
 ) -> Result<Exit, CliError> {
     let started = clock::now();
     let (runner, inventory) = look(common, prepared, "switchover").await?;
-    let preflight = runner.look_before(&candidate).await;
+    let looked = runner.look_before(&candidate).await;
     if runner.interrupted() {
         return Ok(ended(&runner, Exit::Interrupted));
     }
@@ -118,13 +119,12 @@ async fn change_over(
         return Ok(ended(&runner, Exit::Done));
     }
     let clocks = runner.clock_offsets();
-    let checks =
-        switchover_checks(&inventory, &snapshot, &topology, &candidate, &preflight, &clocks);
+    let checks = switchover_checks(&inventory, &snapshot, &topology, &candidate, &looked, &clocks);
     let seconds = clock::now().since(started).as_secs_f64();
     tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
     let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
-        return Ok(ended(&runner, refusal_exit(&runner, &checks)));
+        return Ok(ended(&runner, refusal_exit(&runner, &checks).await));
     };
     let roles = roles(&inventory, &topology, &primary, &candidate);
     let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
@@ -255,7 +255,8 @@ async fn go_on(
             Ok(tell_end(common, &runner, &operated, &record.candidate, started).await)
         }
         Settlement::Undo => {
-            let driver = Driver::undoing(&record.kind, &everybody);
+            let poolers: Vec<HostName> = inventory.routing.poolers.keys().cloned().collect();
+            let driver = Driver::undoing(&record.kind, &everybody, &poolers);
             let operated = runner.operate(driver, &identity).await;
             let exit = tell_end(common, &runner, &operated, &record.primary, started).await;
             Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
@@ -293,11 +294,18 @@ fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
     }
 }
 
-/// A node that cannot be reached is said so by the exit code.
-fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+/// A host that cannot be reached is said so by the exit code.
+async fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     let snapshot = runner.snapshot();
-    let unknown =
-        |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
+    let mut lost = BTreeSet::new();
+    for (name, link) in &runner.links {
+        if link.lock().await.unreachable.is_some() {
+            lost.insert(name.clone());
+        }
+    }
+    let unknown = |name: &HostName| {
+        lost.contains(name) || matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }))
+    };
     let nobody = snapshot.nodes.keys().all(unknown);
     let cut = checks
         .iter()
@@ -360,7 +368,8 @@ async fn tell_end(
     }
     let seconds = clock::now().since(started).as_secs_f64();
     let outage = operated.outage.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
-    let outage = outage.unwrap_or_default();
+    let held = operated.held.map(|h| format!(", clients held {:.2} s", h.as_secs_f64()));
+    let outage = outage.unwrap_or_default() + &held.unwrap_or_default();
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
         End::Incomplete => format!(
@@ -378,6 +387,7 @@ async fn tell_end(
     let data = serde_json::json!({
         "end": format!("{:?}", finished.end).to_lowercase(),
         "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
+        "held_seconds": operated.held.map(|h| h.as_secs_f64()),
         "seconds": seconds,
     });
     runner.sink.emit(&Event::run(Kind::Operation { data }, text));

@@ -15,6 +15,9 @@ const SETTLE_SECONDS: u64 = 5;
 /// Seconds that the old primary may take to accept connections again; it was shut down cleanly.
 const UNDO_START_SECONDS: u64 = 300;
 
+/// How often a pooler is told to let its clients go on, in all.
+const RESUME_TRIES: usize = 3;
+
 /// What the runner is to do now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
@@ -77,6 +80,11 @@ pub struct Driver {
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
+    /// Poolers whose clients wait although they need not: they are told again before anything else.
+    again: Vec<Step>,
+    tries: usize,
+    /// Poolers whose clients wait still when there are no tries left.
+    held: Vec<Step>,
 }
 
 impl Driver {
@@ -95,6 +103,9 @@ impl Driver {
             claimed: 0,
             needed,
             interrupted: false,
+            again: Vec::new(),
+            tries: 1,
+            held: Vec::new(),
         }
     }
 
@@ -122,15 +133,14 @@ impl Driver {
 
     /// Takes back an operation that was interrupted before its promotion: whatever of it was done.
     #[must_use]
-    pub fn undoing(kind: &str, roles: &Roles) -> Self {
+    pub fn undoing(kind: &str, roles: &Roles, poolers: &[HostName]) -> Self {
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: Vec::new() };
         let step = |host: &HostName, action| Step { host: host.clone(), action };
         let others = roles.voters.iter().filter(|v| **v != roles.candidate);
         let names = others.map(crate::inventory::slot_name).collect();
-        let mut undo = vec![
-            step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS }),
-            step(&roles.candidate, Action::DropSlots { names }),
-        ];
+        let mut undo = vec![step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS })];
+        undo.extend(poolers.iter().map(|host| step(host, let_go())));
+        undo.push(step(&roles.candidate, Action::DropSlots { names }));
         undo.extend(roles.voters.iter().map(|v| step(v, Action::Release { undone: true })));
         let sent = vec![step(&roles.primary, Action::Stop { seconds: 0 })];
         Driver { mode: Mode::Undo, undo, sent, ..Driver::new(plan) }
@@ -164,7 +174,15 @@ impl Driver {
             self.turn_back("interrupted".to_owned());
         }
         match self.mode {
+            Mode::Forward if !self.again.is_empty() => {
+                let steps = std::mem::take(&mut self.again);
+                Next::Run { stage: "Clients wait: once more".to_owned(), steps }
+            }
             Mode::Forward => match self.plan.stages.get(self.stage).cloned() {
+                // The operation stays open, so that `pgorch resume` lets them go on.
+                Some(stage) if !self.held.is_empty() && is_release(&stage) => {
+                    self.over(End::Incomplete)
+                }
                 Some(stage) => {
                     let steps: Vec<Step> = stage.steps;
                     self.sent.extend(steps.iter().cloned());
@@ -237,8 +255,7 @@ impl Driver {
             return;
         }
         if self.past_return() {
-            self.problems.extend(bad.iter().map(|(s, o)| problem(s, o)));
-            self.stage += 1;
+            self.report_after_return(&bad);
             return;
         }
         match bad.first() {
@@ -254,6 +271,24 @@ impl Driver {
                 self.turn_back(why.join("; "));
             }
         }
+    }
+
+    /// There is no way back any more: what could not be done is told. Clients that wait come first.
+    fn report_after_return(&mut self, bad: &[&(Step, Outcome)]) {
+        let (waiting, others): (Vec<_>, Vec<_>) =
+            bad.iter().copied().partition(|r| r.0.action.name() == let_go().name());
+        self.problems.extend(others.iter().map(|(s, o)| problem(s, o)));
+        if !waiting.is_empty() && self.tries < RESUME_TRIES {
+            self.tries += 1;
+            self.again = waiting.iter().map(|(s, _)| s.clone()).collect();
+            return;
+        }
+        for (step, outcome) in waiting {
+            let why = problem(step, outcome);
+            self.problems.insert(0, format!("CLIENTS OF {} WAIT: {why}", step.host));
+            self.held.push(step.clone());
+        }
+        self.stage += 1;
     }
 
     /// A majority is enough; a refusal means that another operation has begun since.
@@ -276,10 +311,21 @@ impl Driver {
     }
 
     fn report_undo(&mut self, results: &[(Step, Outcome)]) {
+        let waits = |r: &(Step, Outcome)| r.0.action == let_go() && !is_done(&r.1);
+        if results.iter().any(waits) && self.tries < RESUME_TRIES {
+            self.tries += 1;
+            let gone = |s: &Step| results.iter().any(|(r, o)| r == s && is_done(o));
+            self.undo.retain(|s| !gone(s));
+            return;
+        }
         for (step, outcome) in results {
             self.undo.retain(|s| s != step);
             if !is_done(outcome) {
-                self.problems.push(problem(step, outcome));
+                let why = problem(step, outcome);
+                self.problems.push(match step.action == let_go() {
+                    true => format!("CLIENTS OF {} WAIT: {why}", step.host),
+                    false => why,
+                });
                 // Who could not be reached any more will refuse nothing to the next operation.
                 if step.action != (Action::Release { undone: true }) {
                     self.mode = Mode::Over(End::Broken);
@@ -337,9 +383,7 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
     for Step { host, action } in sent.iter().rev() {
         let back = match action {
             Action::Stop { .. } => Some(Action::Start { seconds: UNDO_START_SECONDS }),
-            Action::Pooler { verb: PoolerVerb::Pause, .. } => {
-                Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
-            }
+            Action::Pooler { verb: PoolerVerb::Pause, .. } => Some(let_go()),
             Action::Slots { .. } => made(host, known).map(|names| Action::DropSlots { names }),
             Action::Claim => Some(Action::Release { undone: true }),
             _ => None,
@@ -348,6 +392,15 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
         steps.extend(step.filter(|s| !steps.contains(s)));
     }
     steps
+}
+
+/// A pooler's clients go on with whom they were.
+fn let_go() -> Action {
+    Action::Pooler { verb: PoolerVerb::Resume, database_host: None }
+}
+
+fn is_release(stage: &Stage) -> bool {
+    stage.steps.iter().any(|s| matches!(s.action, Action::Release { .. }))
 }
 
 fn made(host: &HostName, known: &Known) -> Option<Vec<String>> {

@@ -30,7 +30,8 @@ pub fn lower(
         let hosts = hosts_of(play, inventory, roles)?;
         for (_, task) in walk(&play.tasks, &[&play.common]) {
             let mut steps = Vec::new();
-            for host in &hosts {
+            let of_task = hosts.iter().filter(|host| takes_part(task, host, inventory, roles));
+            for host in of_task {
                 let action = action(task, host, inventory, roles)
                     .map_err(|why| format!("{why} ({})", task.span.place()))?;
                 steps.extend(action.map(|action| Step { host: host.clone(), action }));
@@ -43,7 +44,7 @@ pub fn lower(
     Ok(Plan { kind: kind.to_owned(), roles: roles.clone(), stages })
 }
 
-/// The hosts of a play, those left out that take no part.
+/// The hosts of a play.
 fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<HostName>, String> {
     let mut standbys = vec![roles.candidate.clone()];
     standbys.extend(roles.siblings.iter().cloned());
@@ -52,15 +53,18 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
         standbys,
         candidate: Some(roles.candidate.clone()),
     };
-    let hosts = match_hosts(&play.hosts.text, inventory, &live)
-        .map_err(|e| format!("{e} ({})", play.hosts.span.place()))?;
-    let out = |h: &HostName| {
-        inventory.nodes.contains_key(h)
-            && *h != roles.primary
-            && *h != roles.candidate
-            && !roles.siblings.contains(h)
-    };
-    Ok(hosts.into_iter().filter(|h| !out(h)).collect())
+    match_hosts(&play.hosts.text, inventory, &live)
+        .map_err(|e| format!("{e} ({})", play.hosts.span.place()))
+}
+
+/// A node that cannot be reached is left out of what servers do. A pooler never is: there it must be
+/// known that it can be reached.
+fn takes_part(task: &Task, host: &HostName, inventory: &Inventory, roles: &Roles) -> bool {
+    !inventory.nodes.contains_key(host)
+        || task.kind.name == "pooler"
+        || *host == roles.primary
+        || *host == roles.candidate
+        || roles.siblings.contains(host)
 }
 
 /// What a task is on a host; none where it has nothing to do there.
@@ -96,6 +100,9 @@ fn action(
         },
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {
+            if !inventory.routing.poolers.contains_key(host) {
+                return Err(format!("{host} is not in routing.poolers: take \"hosts: poolers\""));
+            }
             let verb = match argument("state").as_deref() {
                 Some("paused") => PoolerVerb::Pause,
                 _ => PoolerVerb::Resume,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
+use super::pooler::pooler_script;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
@@ -65,7 +66,10 @@ pub fn command(
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::Pooler { .. } => return Err("poolers are not built yet".to_owned()),
+        Action::Pooler { verb, database_host } => {
+            let primary = &identity.record.primary;
+            pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
+        }
     };
     let script = prelude.then(&body).line(")");
     Ok(Command {

@@ -7,6 +7,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/configure.yml", include_str!("../../playbooks/configure.yml")),
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
+    ("playbooks/pgbouncer.yml", include_str!("../../playbooks/pgbouncer.yml")),
     ("playbooks/register.yml", include_str!("../../playbooks/register.yml")),
     ("playbooks/restart.yml", include_str!("../../playbooks/restart.yml")),
     ("playbooks/switchover.yml", include_str!("../../playbooks/switchover.yml")),
