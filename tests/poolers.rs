@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use pgorch::inventory::Inventory;
 use pgorch::model::{Answer, HostName};
 use pgorch::operation::{
-    Action, Driver, End, Next, Outcome, Plan, PoolerVerb, Promoted, Report, Roles, Shutdown, Step,
-    lower, pooler_seen, verify,
+    Action, Driver, End, Next, Outcome, Plan, PoolerVerb, Promoted, Proof, Report, Roles, Shutdown,
+    Step, lower, pooler_seen, verify,
 };
 use pgorch::playbook::{Playbook, parse, shipped};
 use pgorch::syntax::Source;
@@ -42,6 +42,8 @@ fn roles() -> Roles {
         candidate: name("b"),
         siblings: vec![name("d")],
         voters: vec![name("a"), name("b"), name("d")],
+        absent: vec![],
+        proof: Proof::CleanStop,
     }
 }
 
@@ -64,6 +66,7 @@ fn walk(mut driver: Driver, mut script: Script) -> (Vec<String>, End, Vec<String
         let steps = match driver.next_steps() {
             Next::Finished(finished) => return (done, finished.end, finished.problems),
             Next::Run { steps, .. } => steps,
+            Next::Elect => panic!("a switchover elects nobody"),
         };
         let mut results = Vec::new();
         for step in steps {
@@ -84,6 +87,7 @@ fn works(step: &Step) -> Outcome {
             let checkpoint = pgorch::model::Lsn(100);
             report.shutdown = Some(Shutdown { timeline, checkpoint });
         }
+        Action::Settle { .. } => report.not_promoted = true,
         Action::Promote { .. } => report.promoted = Some(Promoted { timeline }),
         _ => {}
     }
@@ -117,7 +121,6 @@ fn without_poolers_the_plan_has_none() {
         lower("switchover", &playbook(shipped_text()), &inventory, &roles()).expect("a plan");
     assert_eq!(verify(&plan), Ok(()));
     assert!(plan.steps().all(|(_, s)| !matches!(s.action, Action::Pooler { .. })));
-    assert!(plan.stages.iter().all(|s| !s.steps.is_empty()));
 }
 
 #[test]
@@ -141,19 +144,28 @@ fn an_undone_switchover_starts_the_primary_before_its_clients_go_on() {
 }
 
 #[test]
-fn a_pooler_that_does_not_answer_is_asked_again() {
+fn a_pooler_that_does_not_answer_is_told_again_at_once_and_at_the_end() {
     let lost = || Outcome::Unknown("lost".into());
-    let script = Script::from([("resume lb1", vec![lost(), lost()])]);
+    let count = |done: &[String], name: &str| done.iter().filter(|d| *d == name).count();
+    let last = |done: &[String]| done.iter().rposition(|d| d == "resume lb1").expect("told");
+
+    let script = Script::from([("resume lb1", vec![lost()])]);
     let (done, end, problems) = walk(Driver::new(plan()), script);
     assert_eq!((end, problems), (End::Done, vec![]));
-    let count = |name: &str| done.iter().filter(|d| *d == name).count();
-    assert_eq!((count("resume lb1"), count("resume lb2")), (3, 1));
-    assert!(done.iter().rposition(|d| d == "resume lb1") < Some(place(&done, "follow d")));
+    assert_eq!((count(&done, "resume lb1"), count(&done, "resume lb2")), (2, 1));
+    assert!(last(&done) < place(&done, "follow d"), "{done:?}");
+
+    let script = Script::from([("resume lb1", vec![lost(), Outcome::Failed("no".into())])]);
+    let (done, end, problems) = walk(Driver::new(plan()), script);
+    assert_eq!((end, problems), (End::Done, vec![]));
+    assert_eq!((count(&done, "resume lb1"), count(&done, "follow d")), (3, 1));
+    assert!(last(&done) > place(&done, "follow d"), "{done:?}");
+    assert!(last(&done) < place(&done, "release a"), "{done:?}");
 }
 
 /// Everything else is done; the operation stays open for `pgorch resume`, which tells the pooler again.
 #[test]
-fn clients_that_wait_are_told_first_and_keep_the_operation_open() {
+fn clients_that_cannot_write_are_told_first_and_keep_the_operation_open() {
     let lost = || Outcome::Unknown("lost".into());
     let follow = vec![Outcome::Failed("no".into())];
     let script = Script::from([("resume lb1", vec![lost(); 3]), ("follow d", follow)]);
@@ -161,7 +173,10 @@ fn clients_that_wait_are_told_first_and_keep_the_operation_open() {
     assert_eq!(end, End::Incomplete);
     assert_eq!(
         problems,
-        ["CLIENTS OF lb1 WAIT: resume on lb1 is without a verdict: lost", "follow on d: no"]
+        [
+            "CLIENTS OF lb1 CANNOT WRITE: resume on lb1 is without a verdict: lost",
+            "follow on d: no"
+        ]
     );
     place(&done, "follow a");
     assert!(!done.iter().any(|d| d.starts_with("release")), "{done:?}");
@@ -173,12 +188,42 @@ fn clients_that_wait_are_told_first_and_keep_the_operation_open() {
 
 #[test]
 fn an_interrupted_operation_that_is_undone_lets_them_go_on() {
-    let poolers = ["lb1".into(), "lb2".into()];
-    let lost = vec![Outcome::Unknown("lost".into())];
-    let driver = Driver::undoing("switchover", &roles(), &poolers);
-    let (done, end, problems) = walk(driver, Script::from([("resume lb2", lost)]));
-    assert_eq!((end, problems), (End::Undone, vec![]));
-    assert_eq!(done[..4], ["start a", "resume lb1", "resume lb2", "resume lb2"]);
+    let failed = vec![Outcome::Failed("no".into())];
+    let script = Script::from([("resume lb2", failed)]);
+    let (done, end, problems) = walk(Driver::undoing(plan()), script);
+    assert_eq!(end, End::Undone);
+    assert_eq!(done[..2], ["settle b", "start a"]);
+    assert_eq!(done.iter().filter(|d| *d == "resume lb2").count(), 2);
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+/// Without the old primary there is nobody for them to go on with.
+#[test]
+fn clients_are_not_let_go_to_a_primary_that_does_not_start() {
+    let script = Script::from([
+        ("received d", vec![Outcome::Failed("late".into())]),
+        ("start a", vec![Outcome::Failed("no".into())]),
+    ]);
+    let (done, end, problems) = walk(Driver::new(plan()), script);
+    assert_eq!(end, End::Broken);
+    assert!(!done.iter().any(|d| d.starts_with("resume")), "{done:?}");
+    assert!(problems.contains(&"clients of lb1 still wait".to_owned()), "{problems:?}");
+}
+
+#[test]
+fn a_failover_leads_poolers_to_the_new_primary() {
+    let roles = Roles { proof: Proof::Fenced, ..roles() };
+    let text = shipped("playbooks/failover.yml").expect("it is shipped");
+    let plan = lower("failover", &playbook(text), &inventory(), &roles).expect("a plan");
+    assert_eq!(verify(&plan), Ok(()));
+    let verbs: Vec<&Step> = plan
+        .steps()
+        .map(|(_, step)| step)
+        .filter(|s| matches!(s.action, Action::Pooler { .. } | Action::Promote { .. }))
+        .collect();
+    let names: Vec<String> =
+        verbs.iter().map(|s| format!("{} {}", s.action.name(), s.host)).collect();
+    assert_eq!(names, ["promote b", "resume lb1", "resume lb2"]);
 }
 
 #[test]

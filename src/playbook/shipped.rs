@@ -5,6 +5,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/apply.yml", include_str!("../../playbooks/apply.yml")),
     ("playbooks/clone.yml", include_str!("../../playbooks/clone.yml")),
     ("playbooks/configure.yml", include_str!("../../playbooks/configure.yml")),
+    ("playbooks/failover.yml", include_str!("../../playbooks/failover.yml")),
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
     ("playbooks/pgbouncer.yml", include_str!("../../playbooks/pgbouncer.yml")),
@@ -13,6 +14,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/switchover.yml", include_str!("../../playbooks/switchover.yml")),
     ("playbooks/tasks/standby.yml", include_str!("../../playbooks/tasks/standby.yml")),
     ("playbooks/unregister.yml", include_str!("../../playbooks/unregister.yml")),
+    ("templates/boot-check.sh.j2", include_str!("../../templates/boot-check.sh.j2")),
     ("templates/postgresql.service.j2", include_str!("../../templates/postgresql.service.j2")),
     ("templates/sudoers.j2", include_str!("../../templates/sudoers.j2")),
 ];

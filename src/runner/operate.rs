@@ -10,8 +10,8 @@ use super::{Runner, lock};
 use crate::event::{Detail, Event, Kind, Status};
 use crate::model::{Fragment, HostName};
 use crate::operation::{
-    Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, PoolerVerb, Step, command,
-    pooler_fragment, pooler_seen, preflight, preflight_fragments, read_outcome,
+    Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
+    Step, command, pooler_fragment, pooler_seen, preflight, preflight_fragments, read_outcome,
 };
 use crate::step::Options;
 
@@ -19,6 +19,10 @@ use crate::step::Options;
 #[derive(Debug, Clone)]
 pub struct Operated {
     pub finished: Finished,
+    /// Who was to be the primary.
+    pub candidate: HostName,
+    /// The old primary handed over: then the outage is all of it.
+    pub planned: bool,
     /// From the moment that the stop was sent until a server answered that it takes writes.
     pub outage: Option<Duration>,
     /// From the moment that a pooler was told to hold its clients until all were let go.
@@ -74,8 +78,14 @@ impl Runner {
         lock(&self.extra_questions).get(host).cloned().unwrap_or_default()
     }
 
-    /// Walks the plan to its end, forward or back.
-    pub async fn operate(&self, mut driver: Driver, identity: &Identity) -> Operated {
+    /// Walks the plan to its end, forward or back. `elect` chooses the candidate where the plan asks for
+    /// that: the plan with the roles as they are then.
+    pub async fn operate(
+        &self,
+        mut driver: Driver,
+        mut identity: Identity,
+        elect: &(dyn Fn(&Known) -> Result<Plan, String> + Sync),
+    ) -> Operated {
         let (mut began, mut outage) = (None, None);
         let (mut pausing, mut held) = (None, None);
         loop {
@@ -84,7 +94,20 @@ impl Runner {
             }
             let (stage, steps) = match driver.next_steps() {
                 Next::Finished(finished) => {
-                    return Operated { finished, outage, held, known: driver.known().clone() };
+                    let candidate = driver.plan().roles.candidate.clone();
+                    let known = driver.known().clone();
+                    let planned = driver.plan().roles.proof == Proof::CleanStop;
+                    return Operated { finished, candidate, planned, outage, held, known };
+                }
+                Next::Elect => {
+                    let plan = elect(driver.known());
+                    if let Ok(plan) = &plan {
+                        let candidate = plan.roles.candidate.clone();
+                        identity.record.elected |= candidate != identity.record.candidate;
+                        identity.record.candidate = candidate;
+                    }
+                    driver.elected(plan);
+                    continue;
                 }
                 Next::Run { stage, steps } => (stage, steps),
             };
@@ -95,7 +118,7 @@ impl Runner {
                 pausing = pausing.or_else(|| Some(crate::clock::now()));
             }
             let known = driver.known().clone();
-            let sent = steps.iter().map(|step| self.step(&stage, step, identity, &known));
+            let sent = steps.iter().map(|step| self.step(&stage, step, &identity, &known));
             let results: Vec<(Step, Outcome)> =
                 steps.iter().cloned().zip(join_all(sent).await).collect();
             if let Some(pausing) = pausing
