@@ -11,12 +11,18 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use crate::lab::{Cluster, Ran, available};
 
-/// The shipped example, with less patience.
-fn inventory() -> String {
+/// The shipped example, with less patience and with hooks.
+fn inventory(before: &str, after: &str) -> String {
     let text = std::fs::read_to_string("inventories/pooler.yml").expect("it is shipped");
-    assert!(text.contains("timeout: 10s"));
-    text.replace("timeout: 10s", "timeout: 2s")
+    assert!(text.contains("timeout: 10s") && text.contains("\nrouting:\n"));
+    let hooks =
+        format!("\nrouting:\n  hooks:\n    before_promote: {before}\n    after_promote: {after}\n");
+    text.replace("timeout: 10s", "timeout: 2s").replace("\nrouting:\n", &hooks)
 }
+
+/// Hooks that write down when they ran, and with what.
+const BEFORE: &str = r#"[[sh, -c, "env | grep -E '^PGORCH_(OLD|NEW)_' | sort >hooks.log"]]"#;
+const AFTER: &str = r#"sh -c 'echo "$PGORCH_CLUSTER $PGORCH_OPERATION" >>hooks.log'"#;
 
 const WORKERS: usize = 4;
 
@@ -30,6 +36,7 @@ fn clients_of_a_pooler_wait_and_see_no_error() {
     let load = Load::start(&lab.pooler);
     load.runs_for(Duration::from_secs(1));
     lab.switches_over("node2");
+    lab.hooks_ran("node1", "node2");
     load.runs_for(Duration::from_secs(1));
     load.tells("there");
     lab.points_at("node2");
@@ -39,7 +46,9 @@ fn clients_of_a_pooler_wait_and_see_no_error() {
     load.tells("back");
     lab.a_transaction_without_end_has_it_undone(&load);
     load.tells("undone");
-    load.ends(&lab, "node1");
+    lab.a_hook_that_fails_before_has_it_undone();
+    lab.a_hook_that_fails_after_is_told();
+    load.ends(&lab, "node2");
     lab.a_pooler_that_is_down_is_refused();
 }
 
@@ -52,7 +61,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let cluster = Cluster::new(&inventory());
+        let cluster = Cluster::new(&inventory(BEFORE, AFTER));
         cluster.apply(&[]).exits(0);
         cluster.run(&["run", "playbooks/pgbouncer.yml", "-y", "-o", "json"]).exits(0);
         let table = "CREATE TABLE ledger (worker int, number int, PRIMARY KEY (worker, number))";
@@ -111,14 +120,56 @@ impl Lab {
         self.points_at("node1");
     }
 
+    fn hooks_ran(&self, old: &str, new: &str) {
+        let log = std::fs::read_to_string(self.cluster.dir().join("hooks.log")).expect("a log");
+        let address = |node| address(&self.cluster, node);
+        let expected = format!(
+            "PGORCH_NEW_ADDRESS={}\nPGORCH_NEW_PRIMARY={new}\nPGORCH_OLD_ADDRESS={}\n\
+             PGORCH_OLD_PRIMARY={old}\npooled switchover\n",
+            address(new),
+            address(old)
+        );
+        assert_eq!(log, expected);
+    }
+
+    fn a_hook_that_fails_before_has_it_undone(&self) {
+        self.cluster.write_inventory(&inventory("[[sh, -c, 'echo not now >&2; exit 3']]", AFTER));
+        let plan = self.cluster.run(&["switchover", "--to", "node2", "--dry-run"]).exits(0);
+        assert!(
+            plan.stdout.contains("echo not now >&2; exit 3, on this machine"),
+            "{}",
+            plan.stdout
+        );
+        let ran = self.switch("node2").exits(1);
+        assert_eq!(operation(&ran)["end"], "undone");
+        let why = "before_promote on node2: sh: exit status: 3: not now";
+        assert!(ran.stdout.contains(why), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("PAUSE"), "{}", ran.stdout);
+    }
+
+    fn a_hook_that_fails_after_is_told(&self) {
+        self.cluster.write_inventory(&inventory("[]", "[['false'], /does/not/exist]"));
+        let ran = self.switch("node2").exits(1);
+        assert_eq!(operation(&ran)["end"], "incomplete");
+        for why in ["false: exit status: 1", "cannot run /does/not/exist"] {
+            assert!(
+                ran.stdout.contains(&format!("after_promote on node2: {why}")),
+                "{}",
+                ran.stdout
+            );
+        }
+        assert_eq!(self.primary(), "node2");
+        self.cluster.write_inventory(&inventory(BEFORE, AFTER));
+    }
+
     fn a_pooler_that_is_down_is_refused(&self) {
         self.cluster.sh("lb1", "systemctl stop pgbouncer");
-        let ran = self.switch("node2").exits(5);
+        let ran = self.switch("node1").exits(5);
         assert!(ran.stdout.contains("\"switchover_pooler\""), "{}", ran.stdout);
         assert!(ran.stdout.contains("is PgBouncer running?"), "{}", ran.stdout);
-        assert_eq!(self.primary(), "node1");
+        assert_eq!(self.primary(), "node2");
         self.cluster.fault("power-off lb1");
-        let ran = self.switch("node2").exits(4);
+        let ran = self.switch("node1").exits(4);
         assert!(ran.stdout.contains("\"switchover_pooler\""), "{}", ran.stdout);
     }
 }

@@ -246,6 +246,59 @@ fn a_plan_that_forgets_its_clients_is_refused() {
     assert!(error.starts_with("b is not in routing.poolers: take \"hosts: poolers\" (p.yml:"));
 }
 
+#[test]
+fn commands_of_the_controller_run_in_their_order_around_the_change() {
+    let text = INVENTORY.replace(
+        "routing: {",
+        "routing: {hooks: {before_promote: [one, two x], after_promote: three}, ",
+    );
+    let inventory = inventory_of(&text);
+    let lowered = |text: &str| lower("switchover", &playbook(text), &inventory, &roles());
+    let plan = lowered(shipped_text()).expect("a plan");
+    assert_eq!(verify(&plan), Ok(()));
+    let told: Vec<String> = plan
+        .steps()
+        .filter(|(_, s)| s.action.name().ends_with("_promote"))
+        .map(|(_, s)| format!("{} {}: {}", s.host, s.action.name(), s.action.describe()))
+        .collect();
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(
+        told,
+        [
+            "b before_promote: one, on this machine",
+            "b before_promote: two x, on this machine",
+            "b after_promote: three, on this machine"
+        ]
+    );
+    let (done, end, _) = walk(Driver::new(plan.clone()), Script::new());
+    assert_eq!(end, End::Done);
+    let at = |name: &str| place(&done, name);
+    assert!(at("before_promote b") < at("pause lb1") && at("promote b") < at("resume lb1"));
+    assert!(at("resume lb1") < at("after_promote b") && at("after_promote b") < at("follow d"));
+
+    let failed = || vec![Outcome::Failed("no".into())];
+    let (done, end, problems) =
+        walk(Driver::new(plan.clone()), Script::from([("before_promote b", failed())]));
+    assert_eq!(end, End::Undone);
+    assert_eq!(
+        problems,
+        ["before_promote on b: no", "what before_promote commands did is not taken back"]
+    );
+    assert_eq!(done.iter().filter(|d| *d == "before_promote b").count(), 1);
+
+    let (done, end, problems) =
+        walk(Driver::new(plan), Script::from([("after_promote b", failed())]));
+    assert_eq!((end, problems), (End::Incomplete, vec!["after_promote on b: no".to_owned()]));
+    place(&done, "release b");
+
+    let late = shipped_text().replace("hooks: after_promote", "hooks: before_promote");
+    let plan = lowered(&late).expect("a plan");
+    assert_eq!(verify(&plan), Err("it runs before_promote after the promotion".into()));
+    let early = shipped_text().replace("hooks: before_promote", "hooks: after_promote");
+    let plan = lowered(&early).expect("a plan");
+    assert_eq!(verify(&plan), Err("it runs after_promote before the promotion".into()));
+}
+
 const INI: &str = r#";; host=10.0.0.1
 [databases]
 app = host=10.0.0.1 port=5432 dbname=app password='x host=10.0.0.1 ''q'

@@ -369,7 +369,7 @@ pub(super) async fn tell_end(
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
         End::Incomplete => format!(
-            "{candidate} is the primary{outage}, and not everybody follows it yet: pgorch apply, or pgorch resume"
+            "{candidate} is the primary{outage}, and not all is done: see above, then pgorch apply or pgorch resume"
         ),
         End::Undone => "undone: everything is as it was".to_owned(),
         End::Broken => {

@@ -170,7 +170,15 @@ pub struct FailoverSettings {
 pub struct Routing {
     /// By the host that they run on.
     pub poolers: IndexMap<HostName, Pooler>,
+    pub hooks: Hooks,
     pub raw: Map,
+}
+
+/// Commands that the controller runs when the primary changes: argument vectors, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    pub before_promote: Vec<Vec<String>>,
+    pub after_promote: Vec<Vec<String>>,
 }
 
 /// A PgBouncer, which holds its clients while the primary changes.

@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use super::parse::entries;
 use super::settings::{checked, choice, duration, not_built, port};
 use super::{Pooler, Routing, text};
-use crate::model::{HostName, Value};
-use crate::syntax::lower::{Complaints, MapReader, mismatch};
+use crate::model::{HostName, Value, split_words};
+use crate::syntax::lower::{Complaints, MapReader, mismatch, string};
 use crate::syntax::{Diagnostic, Entry, Node};
 
 /// PgBouncer's own default.
@@ -28,13 +28,8 @@ pub(super) fn routing(node: Option<&Node>, out: &mut Complaints) -> Routing {
     if let Some(hooks) = map.get("hooks")
         && let Some(mut hooks) = MapReader::new(hooks, "hooks", out)
     {
-        for key in ["before_promote", "after_promote"] {
-            for hook in hooks.list(key).unwrap_or_default() {
-                if hook.as_str().is_none() && hook.as_seq().is_none() {
-                    out.push(mismatch(hook, key, "a list of commands"));
-                }
-            }
-        }
+        routing.hooks.before_promote = commands(&mut hooks, "before_promote", out);
+        routing.hooks.after_promote = commands(&mut hooks, "after_promote", out);
         hooks.finish(out);
     }
     map.finish(out);
@@ -78,4 +73,34 @@ fn pooler(entry: &Entry, out: &mut Complaints) -> Pooler {
     }
     map.finish(out);
     pooler
+}
+
+/// A list of commands, each a line of words or a list of them.
+fn commands(map: &mut MapReader<'_>, key: &'static str, out: &mut Complaints) -> Vec<Vec<String>> {
+    let all = map.list(key).unwrap_or_default();
+    all.into_iter().filter_map(|node| command(node, key, out)).collect()
+}
+
+fn command(node: &Node, key: &str, out: &mut Complaints) -> Option<Vec<String>> {
+    let words = match (node.as_str(), node.as_seq()) {
+        (Some(line), _) => match split_words(line) {
+            Ok(words) => words,
+            Err(problem) => {
+                out.push(Diagnostic::error(&node.span, format!("bad {key}")).hint(problem));
+                return None;
+            }
+        },
+        (None, Some(words)) => {
+            words.iter().map(|word| string(word, key, out)).collect::<Option<_>>()?
+        }
+        (None, None) => {
+            out.push(mismatch(node, key, "a list of commands"));
+            return None;
+        }
+    };
+    if words.first().is_none_or(String::is_empty) {
+        out.push(Diagnostic::error(&node.span, format!("\"{key}\" has an empty command")));
+        return None;
+    }
+    Some(words)
 }

@@ -298,7 +298,7 @@ fn routing() -> Value {
             (
                 "hooks",
                 object(
-                    "Commands of the controller.",
+                    "Commands that the controller runs when the primary changes.",
                     [("before_promote", commands()), ("after_promote", commands())],
                 ),
             ),

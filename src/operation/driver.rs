@@ -353,7 +353,10 @@ impl Driver {
     /// `pgorch resume` lets them go on.
     fn leave_behind(&mut self, step: &Step, outcome: &Outcome) {
         let why = problem(step, outcome);
-        self.behind.insert(step.host.clone());
+        // A command of the user's is not the cluster's: without it the operation is over.
+        if !matches!(step.action, Action::ControllerHook { .. }) {
+            self.behind.insert(step.host.clone());
+        }
         if lets_go(step) {
             self.problems.insert(0, format!("CLIENTS OF {} CANNOT WRITE: {why}", step.host));
             self.behind.extend(self.plan.roles.voters.iter().cloned());
@@ -465,6 +468,9 @@ impl Driver {
     fn turn_back(&mut self, why: String) {
         if !why.is_empty() {
             self.problems.push(why);
+        }
+        if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
+            self.problems.push("what before_promote commands did is not taken back".to_owned());
         }
         self.undo = undo(&self.sent, &self.heard, &self.known);
         self.mode = if self.undo.is_empty() { Mode::Over(self.undone()) } else { Mode::Undo };

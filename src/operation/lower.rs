@@ -1,10 +1,10 @@
 //! From a playbook to a plan.
 
-use super::action::{Action, PoolerVerb};
+use super::action::{Action, HookTime, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
 use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
-use crate::model::HostName;
+use crate::model::{HostName, split_words};
 use crate::playbook::{Play, Playbook, Task, walk};
 use crate::step::sync_names;
 
@@ -32,6 +32,10 @@ pub fn lower(
     for play in &playbook.plays {
         let hosts = hosts_of(play, inventory, roles)?;
         for (_, task) in walk(&play.tasks, &[&play.common]) {
+            if task.kind.name == "hooks" {
+                stages.extend(hooks(task, inventory, roles));
+                continue;
+            }
             let mut steps = Vec::new();
             let of_task = hosts.iter().filter(|host| takes_part(task, host, inventory, roles));
             for host in of_task {
@@ -131,6 +135,21 @@ fn action(
     })
 }
 
+/// One command after the other, whatever the hosts of the play: all run on the controller.
+fn hooks(task: &Task, inventory: &Inventory, roles: &Roles) -> Vec<Stage> {
+    let after = task.args.iter().any(|(_, node)| node.as_str() == Some("after_promote"));
+    let (time, commands) = match after {
+        true => (HookTime::AfterPromote, &inventory.routing.hooks.after_promote),
+        false => (HookTime::BeforePromote, &inventory.routing.hooks.before_promote),
+    };
+    let stage = |argv: &Vec<String>| {
+        let action = Action::ControllerHook { time, argv: argv.clone() };
+        let steps = vec![Step { host: roles.candidate.clone(), action }];
+        Stage { name: task.name.clone(), steps }
+    };
+    commands.iter().map(stage).collect()
+}
+
 /// The slots that a node must have for those who will follow it: all other nodes, when it becomes
 /// the primary.
 fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Action> {
@@ -160,7 +179,7 @@ fn argv(task: &Task) -> Result<Vec<String>, String> {
     let given = task.args.iter().find(|(n, _)| *n == "argv" || *n == "cmd");
     let (name, node) = given.ok_or("the command is missing")?;
     if *name == "cmd" {
-        return crate::step::split_words(node.as_str().unwrap_or_default()).map_err(|e| e.message);
+        return split_words(node.as_str().unwrap_or_default()).map_err(str::to_owned);
     }
     match node.to_value() {
         crate::model::Value::Array(words) => Ok(words

@@ -1,7 +1,7 @@
 //! The whole operation before its first step.
 
 use super::Action;
-use super::action::PoolerVerb;
+use super::action::{HookTime, PoolerVerb};
 use crate::facts::{Proof, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
@@ -165,6 +165,7 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
         return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
     }
     poolers(plan, *promote)?;
+    hooks(plan, *promote)?;
     let started = plan.steps().find(|(_, s)| matches!(s.action, Action::Start { .. }));
     if let Some((_, step)) = started {
         return Err(format!("it starts {} as a primary again", step.host));
@@ -192,6 +193,22 @@ fn poolers(plan: &Plan, promote: usize) -> Result<(), String> {
         }
         if !verbs(PoolerVerb::Resume).any(|(_, s)| s.host == step.host) {
             return Err(format!("clients of {} are held and never go on", step.host));
+        }
+    }
+    Ok(())
+}
+
+/// Commands run when their names say.
+fn hooks(plan: &Plan, promote: usize) -> Result<(), String> {
+    for (at, step) in plan.steps() {
+        match step.action {
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } if at > promote => {
+                return Err("it runs before_promote after the promotion".to_owned());
+            }
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } if at < promote => {
+                return Err("it runs after_promote before the promotion".to_owned());
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -125,17 +125,24 @@ pub(super) fn pooler_script(
     };
     let new = database_host.map(node).transpose()?;
     let script = common(inventory, pooler, Some(&node(primary)?), new.as_ref())
-        // Who has been asleep since a later operation must not speak to it any more.
+        // Whoever has been asleep since must not speak to it any more. No record: it is no voter.
         .line("[ \"$stored\" -ge \"$epoch\" ] || put \"$home/epoch\" \"$epoch\"");
     Ok(match verb {
         PoolerVerb::Pause => (
             script
                 .set("seconds", &pooler.timeout_seconds.to_string())
+                .line("[ \"$turned\" != \"$epoch\" ] || refuse 'its clients were let go already'")
                 .line(include_str!("scripts/pause.sh")),
             // A pause that began earlier is begun anew; then the clients are let go.
             2 * pooler.timeout_seconds + 60,
         ),
-        PoolerVerb::Resume => (script.line(include_str!("scripts/resume.sh")), 90),
+        PoolerVerb::Resume => (
+            script
+                // A pause that arrives late must not hold them again.
+                .line("[ \"$turned\" = \"$epoch\" ] || put \"$home/turned\" \"$epoch\"")
+                .line(include_str!("scripts/resume.sh")),
+            90,
+        ),
     })
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::link::{Link, LinkError};
-use super::{Runner, lock};
+use super::{Runner, hook, lock};
 use crate::event::{Detail, Event, Kind, Status};
 use crate::model::{Fragment, HostName};
 use crate::operation::{
     Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
-    Step, command, pooler_fragment, pooler_seen, preflight, preflight_fragments, read_outcome,
+    Step, command, hook_environment, pooler_fragment, pooler_seen, preflight, preflight_fragments,
+    read_outcome,
 };
 use crate::step::Options;
 
@@ -144,9 +145,15 @@ impl Runner {
             self.emit(Event { task: Some(stage.to_owned()), ..event });
         };
         tell(Kind::TaskStarted, step.action.describe());
-        let outcome = match command(step, &self.vars.inventory, identity, known) {
-            Err(why) => Outcome::Failed(why),
-            Ok(command) => self.send_step(step, &command).await,
+        let outcome = match &step.action {
+            Action::ControllerHook { argv, .. } => {
+                let environment = hook_environment(&self.vars.inventory, identity);
+                hook::run(argv, &environment, self.interrupt.clone()).await
+            }
+            _ => match command(step, &self.vars.inventory, identity, known) {
+                Err(why) => Outcome::Failed(why),
+                Ok(command) => self.send_step(step, &command).await,
+            },
         };
         let seconds = crate::clock::now().since(started).as_secs_f64();
         let (status, message) = match &outcome {

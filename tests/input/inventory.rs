@@ -501,6 +501,26 @@ proptest::proptest! {
 }
 
 #[test]
+fn hooks_are_argument_vectors() {
+    let inventory = parsed(&with(
+        "routing: {hooks: {before_promote: \"a 'b c' $d\", after_promote: [[x, 1, 'y z'], w]}}\n",
+    ));
+    let hooks = &inventory.routing.hooks;
+    assert_eq!(hooks.before_promote, [["a", "b c", "$d"]]);
+    assert_eq!(hooks.after_promote, [vec!["x", "1", "y z"], vec!["w"]]);
+    insta::assert_snapshot!(brief(&with("
+routing: {hooks: {before_promote: [\"a 'b\", '', [], {a: b}], after_promote: [[x, [y]], ['', y]]}}
+")), @r#"
+i:4:36: error: bad before_promote (the command has a ' that is never closed)
+i:4:44: error: "before_promote" has an empty command
+i:4:48: error: "before_promote" has an empty command
+i:4:52: error: "before_promote" must be a list of commands, not a mapping
+i:4:81: error: "after_promote" must be text, not a list
+i:4:87: error: "after_promote" has an empty command
+"#);
+}
+
+#[test]
 fn poolers() {
     let inventory = parsed(&with(
         "hosts: {lb1: {host: 10.0.0.9}}\nrouting: {poolers: {lb1: {kind: pgbouncer}, b: {kind: pgbouncer, port: 6433, config: /etc/p.ini, databases: app, user: pgbouncer, timeout: 1500ms}}}\n",
