@@ -51,6 +51,8 @@ pub enum Action {
     Start { seconds: u64 },
     /// A command of the user's on the step's host.
     Hook { argv: Vec<String> },
+    /// A command of routing.hooks, run by the controller; the step's host is the candidate.
+    ControllerHook { time: HookTime, argv: Vec<String> },
     /// The operation is over: done or undone.
     Release { undone: bool },
 }
@@ -60,6 +62,13 @@ pub enum Action {
 pub enum PoolerVerb {
     Pause,
     Resume,
+}
+
+/// When a command of routing.hooks is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookTime {
+    BeforePromote,
+    AfterPromote,
 }
 
 /// What came of a step.
@@ -146,6 +155,8 @@ impl Action {
             Action::Record { .. } => "record",
             Action::Start { .. } => "start",
             Action::Hook { .. } => "hook",
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } => "before_promote",
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } => "after_promote",
             Action::Release { .. } => "release",
         }
     }
@@ -187,6 +198,7 @@ impl Action {
             Action::FollowNobody => "a primary follows nobody".to_owned(),
             Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),
             Action::Hook { argv } => argv.join(" "),
+            Action::ControllerHook { argv, .. } => format!("{}, on this machine", argv.join(" ")),
             Action::Release { undone: false } => "the operation is over".to_owned(),
             Action::Release { undone: true } => "the operation is undone".to_owned(),
         }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
+use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
+use super::pooler::pooler_script;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
@@ -20,6 +21,21 @@ pub struct Identity {
     pub record: OperationRecord,
     /// Ids of open operations that this one takes the place of.
     pub replaces: Vec<String>,
+}
+
+/// What a command of routing.hooks finds in its environment.
+#[must_use]
+pub fn hook_environment(inventory: &Inventory, identity: &Identity) -> Vec<(&'static str, String)> {
+    let OperationRecord { kind, primary, candidate, .. } = &identity.record;
+    let address = |name| inventory.postgres_of(name).map(|n| n.address).unwrap_or_default();
+    vec![
+        ("PGORCH_CLUSTER", inventory.cluster.clone()),
+        ("PGORCH_OPERATION", kind.clone()),
+        ("PGORCH_OLD_PRIMARY", primary.to_string()),
+        ("PGORCH_NEW_PRIMARY", candidate.to_string()),
+        ("PGORCH_OLD_ADDRESS", address(primary)),
+        ("PGORCH_NEW_ADDRESS", address(candidate)),
+    ]
 }
 
 /// Seconds that a step waits for another operation's step on the same host.
@@ -79,7 +95,11 @@ pub fn command(
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::Pooler { .. } => return Err("poolers are not built yet".to_owned()),
+        Action::ControllerHook { .. } => return Err("this runs on no host".to_owned()),
+        Action::Pooler { verb, database_host } => {
+            let primary = &identity.record.primary;
+            pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
+        }
     };
     let script = prelude.then(&body).line(")");
     Ok(Command {
@@ -110,7 +130,8 @@ fn way(action: &Action) -> &'static str {
         Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
             "any"
         }
-        Action::Pooler { verb: PoolerVerb::Resume, .. } => "any",
+        // Its host is no voter: what it keeps of the operation is in its own script.
+        Action::Pooler { .. } => "release",
         _ => "forward",
     }
 }

@@ -43,7 +43,6 @@ mod system;
 mod unarchive;
 mod units;
 mod waits;
-mod words;
 
 pub use args::{ArgKind, ArgSpec, Args};
 pub use schema::{reference, schema};
@@ -383,14 +382,6 @@ pub fn only_looks(kind: &Kind) -> bool {
         "wait_for",
     ];
     LOOK.contains(&kind.name)
-}
-
-/// The words of a command line, quoted as for a shell; nothing is expanded.
-///
-/// # Errors
-/// A quote that is never closed.
-pub fn split_words(line: &str) -> Result<Vec<String>, StepError> {
-    words::split(line)
 }
 
 /// Whether a kind judges by facts of the instance, which must then be fresh.

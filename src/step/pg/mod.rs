@@ -68,6 +68,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::EPOCH,
     &operation::SLOTS,
     &operation::POOLER,
+    &operation::HOOKS,
     &operation::FENCE,
     &operation::REVOKE,
     &operation::POSITION,
