@@ -505,10 +505,9 @@ impl Checks<'_> {
     }
 
     fn node_at(&self, database: &PoolerDatabase) -> Option<HostName> {
-        let nodes = self.inventory.nodes.keys();
         let is_there =
             |n: &&HostName| self.inventory.postgres_of(n).is_some_and(|node| database.is_at(&node));
-        nodes.cloned().find(|n| is_there(&n))
+        self.inventory.nodes.keys().find(is_there).cloned()
     }
 
     /// Whether its clients can wait, and their transactions end.
