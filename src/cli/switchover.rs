@@ -233,9 +233,9 @@ async fn go_on(
     let roles = Roles::seen(&inventory, &topology, &record.primary, new_primary);
     let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
     let driver = match settlement {
-        Settlement::Undo if interrupted.over => Driver::sweeping(plan),
-        Settlement::Undo => Driver::undoing(plan),
-        _ => Driver::after_promotion(plan),
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory),
+        Settlement::Undo => Driver::undoing(plan, &inventory),
+        _ => Driver::after_promotion(plan, &claimed.known),
     };
     let operated = runner.operate(driver, &identity).await;
     let exit = tell_end(common, &runner, &operated, new_primary, started).await;

@@ -1,6 +1,6 @@
 //! What a step does, and what came of it, as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{HostName, Lsn, Timeline};
 
@@ -92,6 +92,8 @@ pub struct Promoted {
 /// What later steps need from earlier ones.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Known {
+    /// Voters that have stored the epoch.
+    pub claimed: BTreeSet<HostName>,
     pub shutdown: Option<Shutdown>,
     pub promoted: Option<Promoted>,
     /// Slots that this operation made, by host.

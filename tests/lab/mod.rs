@@ -3,11 +3,15 @@
 //! `PGORCH_LAB=required` makes a missing lab a failure, `PGORCH_LAB=full` runs the whole matrix;
 //! without either the fast tests run where they can and say loudly where they cannot.
 
+mod live;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use pgorch::lab::{self, LabKey};
 use serde_json::Value;
+
+pub(crate) use live::Live;
 
 /// Whether lab tests can run here; where they must and cannot, the test fails.
 pub(crate) fn available() -> bool {
