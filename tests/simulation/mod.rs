@@ -10,9 +10,11 @@
 
 mod act;
 mod cases;
+mod checks;
 
 mod controller;
 mod random;
+mod rules;
 
 mod seen;
 mod world;
