@@ -1,6 +1,8 @@
 //! `switchover` and `resume` on real hosts, with a client that writes all the time and remembers what
 //! was confirmed. One cluster, one story; after each chapter the cluster is whole again.
 
+use std::time::{Duration, Instant};
+
 mod changes;
 mod refused;
 mod undone;
@@ -73,7 +75,7 @@ fn story(version: u32, image: &str) {
         ("candidate off", undone::the_candidate_goes_dark),
     ];
     for (name, chapter) in chapters {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let before = story.writer.confirmed();
         chapter(&story);
         let outage = story.writer.longest_pause(before).as_secs_f64();
@@ -114,7 +116,14 @@ impl Story {
     /// marker, no operation that is not over. The primary's name.
     #[track_caller]
     fn whole(&self) -> String {
-        let status = self.status();
+        // After an undone stop a standby tries again within five seconds.
+        let end = Instant::now() + Duration::from_secs(30);
+        let mut status = self.status();
+        while status["health"] != "ok" && Instant::now() < end {
+            assert!(!status.to_string().contains("timeline_fork"), "{status}");
+            std::thread::sleep(Duration::from_millis(300));
+            status = self.status();
+        }
         assert_eq!(status["health"], "ok", "{status}");
         let primary = status["primary"].as_str().expect("a primary").to_owned();
         let slots =

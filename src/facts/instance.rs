@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CannotLook, ClusterDir, DataDir, InstanceFacts, UnitFacts, control, epoch, server};
 use crate::inventory::NodeSettings;
-use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier};
+use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier, Timeline};
 use crate::postgres::{parse_pass_line, sql};
 
 /// The role that standbys connect as.
@@ -127,6 +127,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         disk_free_bytes,
         disk_total_bytes,
         epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        revoked: report.value("revoked").is_some(),
         fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()
     })
@@ -169,7 +170,13 @@ fn cluster_dir(report: &Report) -> ClusterDir {
         recovery_signal: report.value("recovery_signal").is_some(),
         control,
         history,
+        wal_timeline: report.value("wal_file").and_then(wal_timeline),
     }
+}
+
+/// The first eight digits of a WAL file's name.
+fn wal_timeline(name: &str) -> Option<Timeline> {
+    u32::from_str_radix(name.get(..8)?, 16).ok().map(Timeline)
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` is `15.18`.
@@ -187,7 +194,7 @@ fn unit(lines: &[&str]) -> UnitFacts {
             "UnitFileState" => unit.file_state = value.to_owned(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "NeedDaemonReload" => unit.need_daemon_reload = value == "yes",
-            "ExecStartPre" => unit.heeds_fence |= value.contains(".fenced"),
+            "ExecStartPre" => unit.heeds_fence |= value.contains(".boot"),
             _ => {}
         }
     }

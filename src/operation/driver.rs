@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::action::{Action, Known, Outcome, PoolerVerb};
 use super::lower::slots_kept;
 use super::plan::{Plan, Roles, Stage, Step};
+use crate::facts::Proof;
 use crate::inventory::{Inventory, slot_name};
 use crate::model::HostName;
 
@@ -29,6 +30,8 @@ pub enum Next {
         stage: String,
         steps: Vec<Step>,
     },
+    /// Choose the candidate from [`Known::ends`], then call [`Driver::elected`].
+    Elect,
     Finished(Finished),
 }
 
@@ -86,6 +89,8 @@ pub struct Driver {
     known: Known,
     problems: Vec<String>,
     claimed: usize,
+    /// The candidate is chosen from the positions that were taken last.
+    elected: bool,
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
@@ -97,7 +102,10 @@ impl Driver {
     /// From the first stage on.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let needed = vec![plan.roles.primary.clone(), plan.roles.candidate.clone()];
+        let mut needed = vec![plan.roles.candidate.clone()];
+        if plan.roles.proof == Proof::CleanStop {
+            needed.push(plan.roles.primary.clone());
+        }
         Driver {
             plan,
             mode: Mode::Forward,
@@ -110,6 +118,7 @@ impl Driver {
             known: Known::default(),
             problems: Vec::new(),
             claimed: 0,
+            elected: false,
             needed,
             interrupted: false,
             takes_over: false,
@@ -120,9 +129,7 @@ impl Driver {
     /// that does not succeed the operation stays open, under the higher epoch.
     #[must_use]
     pub fn claiming(kind: &str, roles: &Roles, needed: Vec<HostName>) -> Self {
-        let claim = |host: &HostName| Step { host: host.clone(), action: Action::Claim };
-        let steps = roles.voters.iter().map(claim).collect();
-        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps };
+        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps: claims(roles) };
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: vec![stage] };
         Driver { needed, takes_over: true, ..Driver::new(plan) }
     }
@@ -142,7 +149,7 @@ impl Driver {
             }
         }
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
-        Driver { stage: at + 1, sent, ..Driver::new(plan) }
+        Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
     }
 
     /// For an operation that was interrupted and whose candidate is still in recovery: asks it
@@ -202,16 +209,8 @@ impl Driver {
             self.turn_back("interrupted".to_owned());
         }
         match self.mode {
-            Mode::Forward => match self.plan.stages.get(self.stage).cloned() {
-                Some(stage) => {
-                    // Where something is left to do the operation is not over.
-                    let over = |s: &Step| {
-                        matches!(s.action, Action::Release { .. }) && self.behind.contains(&s.host)
-                    };
-                    let steps: Vec<Step> = stage.steps.into_iter().filter(|s| !over(s)).collect();
-                    self.sent.extend(steps.iter().cloned());
-                    Next::Run { stage: stage.name, steps }
-                }
+            Mode::Forward => match self.forward() {
+                Some(next) => next,
                 None => {
                     self.over(if self.problems.is_empty() { End::Done } else { End::Incomplete })
                 }
@@ -234,6 +233,45 @@ impl Driver {
                 }
             }
             Mode::Over(end) => self.over(end),
+        }
+    }
+
+    /// The next stage that has something to do.
+    fn forward(&mut self) -> Option<Next> {
+        let looked = |s: &Stage| s.steps.iter().any(|s| s.action == Action::Position);
+        if !self.elected
+            && self.stage > 0
+            && self.plan.stages.get(self.stage - 1).is_some_and(looked)
+        {
+            return Some(Next::Elect);
+        }
+        while self.plan.stages.get(self.stage).is_some_and(|s| s.steps.is_empty()) {
+            self.stage += 1;
+        }
+        let Stage { name, mut steps } = self.plan.stages.get(self.stage)?.clone();
+        // Where something is left to do the operation is not over.
+        let over =
+            |s: &Step| matches!(s.action, Action::Release { .. }) && self.behind.contains(&s.host);
+        steps.retain(|s| !over(s));
+        self.sent.extend(steps.iter().cloned());
+        Some(Next::Run { stage: name, steps })
+    }
+
+    /// The answer to [`Next::Elect`]: the same playbook with the roles as they are now. Another candidate
+    /// than before is another intent, which is stored before anything else; or nobody can be chosen.
+    pub fn elected(&mut self, plan: Result<Plan, String>) {
+        self.elected = true;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(why) => return self.turn_back(why),
+        };
+        let before = std::mem::replace(&mut self.plan, plan);
+        if before.roles.candidate != self.plan.roles.candidate {
+            self.claimed = 0;
+            self.needed = vec![self.plan.roles.candidate.clone()];
+            let steps = claims(&self.plan.roles);
+            let stage = Stage { name: "Claim the epoch for another candidate".to_owned(), steps };
+            self.plan.stages.insert(self.stage, stage);
         }
     }
 
@@ -261,7 +299,10 @@ impl Driver {
         self.claimed += results.iter().filter(claims).filter(|(_, o)| is_done(o)).count();
         let all_claims =
             !results.is_empty() && results.iter().all(|(s, _)| s.action == Action::Claim);
-        let bad: Vec<&(Step, Outcome)> = results.iter().filter(|(_, o)| !is_done(o)).collect();
+        // Who cannot tell its position is not compared; who is to take over must tell.
+        let counts = |(s, _): &&(Step, Outcome)| s.action != Action::Position;
+        let bad: Vec<&(Step, Outcome)> =
+            results.iter().filter(|(_, o)| !is_done(o)).filter(counts).collect();
         if all_claims {
             self.report_claims(&bad);
             return;
@@ -410,7 +451,11 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known, roles: &Roles) -> Vec<Step
     for step in sent.iter().rev() {
         let Step { host, action } = step;
         let back = match action {
-            Action::Stop { .. } => Some(Action::Start { seconds: UNDO_START_SECONDS }),
+            Action::Fence { .. } if known.were_down.contains(host) => Some(Action::Unfence),
+            Action::Revoke => Some(Action::Unrevoke),
+            Action::Stop { .. } | Action::Fence { .. } => {
+                Some(Action::Start { seconds: UNDO_START_SECONDS })
+            }
             Action::Pooler { verb: PoolerVerb::Pause, .. } => {
                 Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
             }
@@ -430,6 +475,11 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known, roles: &Roles) -> Vec<Step
         steps.extend(step.filter(|s| !steps.contains(s)));
     }
     steps
+}
+
+fn claims(roles: &Roles) -> Vec<Step> {
+    let there = roles.voters.iter().filter(|v| !roles.absent.contains(v));
+    there.map(|host| Step { host: host.clone(), action: Action::Claim }).collect()
 }
 
 fn is_done(outcome: &Outcome) -> bool {

@@ -1,6 +1,6 @@
 //! What to do about an operation that was interrupted, from what is seen.
 
-use crate::facts::{EpochFacts, OperationRecord, ServerFacts, Snapshot};
+use crate::facts::{EpochFacts, OperationRecord, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
 
@@ -31,7 +31,9 @@ impl Interrupted {
     pub fn find(inventory: &Inventory, snapshot: &Snapshot, id: Option<&str>) -> Option<Self> {
         let open = stored(snapshot).filter_map(|e| Some((e.epoch, e.open()?)));
         let wanted = open.filter(|(_, o)| id.is_none_or(|id| o.id == id));
-        let (epoch, record) = wanted.max_by_key(|(epoch, _)| *epoch)?;
+        // An election stores another candidate on a majority before it promotes: where nobody has
+        // heard of one, there was none.
+        let (epoch, record) = wanted.max_by_key(|(epoch, o)| (*epoch, o.elected))?;
         let closed = |e: &EpochFacts| {
             e.operation.as_ref().is_some_and(|o| o.id == record.id) && e.open().is_none()
         };
@@ -77,7 +79,8 @@ impl Interrupted {
                 format!("{} does not answer, and it may have been promoted", record.candidate);
             return refuse(why, "bring it back, or replace it with: pgorch failover");
         }
-        if !answers(&record.primary) {
+        // There is nothing to start where the old primary was given up unseen.
+        if !answers(&record.primary) && record.proof != Proof::RiskAccepted {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
             return refuse(why, "bring it back, or replace it with: pgorch failover");

@@ -11,6 +11,7 @@
 
 mod action;
 mod driver;
+mod failover;
 mod interrupted;
 mod lower;
 mod plan;
@@ -18,8 +19,10 @@ mod preconditions;
 mod questions;
 mod script;
 
+pub use crate::facts::Proof;
 pub use action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 pub use driver::{Driver, End, Finished, Next};
+pub use failover::{Accepted, Assessment, Elected, FAILOVER_CODES, Ranked, assess, elect, rank};
 pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};

@@ -66,6 +66,11 @@ pub fn command(
         Action::SyncNames { value } => (sync_names(&node()?, value), 30),
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
         Action::Stop { seconds } => (stop(&node()?, identity, *seconds), *seconds + 30),
+        Action::Fence { seconds } => (fence(&node()?, identity, *seconds), *seconds + 60),
+        Action::Unfence => (unfence(&node()?), 15),
+        Action::Revoke => (of_node(&node()?).line(include_str!("scripts/revoke.sh")), 30),
+        Action::Unrevoke => (of_node(&node()?).line(include_str!("scripts/unrevoke.sh")), 30),
+        Action::Position => (position(&node()?), 90),
         Action::Received { seconds } => (received(&node()?, known, *seconds)?, *seconds + 15),
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
@@ -97,7 +102,9 @@ fn record(identity: &Identity, state: OperationState) -> String {
 /// back already, however late it arrives.
 fn way(action: &Action) -> &'static str {
     match action {
-        Action::Start { .. } | Action::DropSlots { .. } => "back",
+        Action::Start { .. } | Action::DropSlots { .. } | Action::Unfence | Action::Unrevoke => {
+            "back"
+        }
         Action::Release { .. } => "release",
         Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
             "any"
@@ -115,6 +122,7 @@ fn of_node(node: &NodeSettings) -> Script {
         .set("dir", &node.data_dir)
         .set("bin", &node.bin_dir)
         .set("fence", &format!("{}/{}.fenced", node.home, node.name))
+        .set("revoked", &format!("{}/{}.revoked", node.home, node.name))
         .set("asked", &format!("{}/{}.promoted", node.home, node.name))
         .set("psql", &psql)
 }
@@ -168,14 +176,42 @@ fn sync_names(node: &NodeSettings, value: &str) -> Script {
         .line("say done ''")
 }
 
-fn stop(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+/// What the fence marker tells whoever finds the server down.
+fn marker(node: &NodeSettings, identity: &Identity) -> String {
     let record = &identity.record;
-    let marker = format!(
+    format!(
         "fenced by the {} to {} (epoch {}, {}): bring it back with pgorch resume, or pgorch rejoin {}",
         record.kind, record.candidate, identity.epoch, record.started, node.name
-    );
+    )
+}
+
+fn fence(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
     of_node(node)
-        .set("marker", &marker)
+        .set("marker", &marker(node, identity))
+        .set("seconds", &seconds.to_string())
+        .line(include_str!("scripts/fence.sh"))
+}
+
+fn unfence(node: &NodeSettings) -> Script {
+    of_node(node)
+        .line("rm -f \"$fence\" && sync \"$home\" || fail \"cannot remove $fence\"")
+        .line("say done ''")
+}
+
+/// The timeline is the receiver's, else what the control file has seen; the caller knows better what
+/// the server received before its receiver was ended.
+fn position(node: &NodeSettings) -> Script {
+    let query = "SELECT pg_is_in_recovery(), coalesce((SELECT received_tli FROM \
+        pg_stat_wal_receiver), greatest(c.timeline_id, r.min_recovery_end_timeline)), \
+        greatest(pg_last_wal_receive_lsn(), CASE WHEN pg_last_wal_receive_lsn() IS NOT NULL THEN \
+        pg_last_wal_replay_lsn() END), pg_last_wal_replay_lsn() \
+        FROM pg_control_checkpoint() c, pg_control_recovery() r;";
+    of_node(node).set("position_sql", query).line(include_str!("scripts/position.sh"))
+}
+
+fn stop(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+    of_node(node)
+        .set("marker", &marker(node, identity))
         .set("seconds", &seconds.to_string())
         .line(include_str!("scripts/stop.sh"))
 }
@@ -198,6 +234,16 @@ fn received_sql(shutdown: Shutdown, seconds: u64) -> String {
     )
 }
 
+/// Refuses unless the WAL on disk reaches `end`; recovery replays all of it before it ends.
+fn has_sql(end: Lsn) -> String {
+    let lsn = literal(&end.to_string());
+    format!(
+        "DO $$ BEGIN IF pg_last_wal_receive_lsn() < {lsn}::pg_lsn AND pg_last_wal_replay_lsn() < \
+         {lsn}::pg_lsn THEN RAISE 'its WAL ends before %, where it ended a moment ago', {lsn}; END IF; \
+         END $$;"
+    )
+}
+
 fn shutdown(known: &Known) -> Result<Shutdown, String> {
     known.shutdown.ok_or_else(|| "where the old primary's WAL ends is not known".to_owned())
 }
@@ -208,6 +254,11 @@ fn received(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, 
 }
 
 fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, String> {
+    let all = match (known.shutdown, known.ends.get(&node.name)) {
+        (Some(shutdown), _) => received_sql(shutdown, 10),
+        (None, Some((_, end))) => has_sql(*end),
+        (None, None) => return Err("what it must have replayed is not known".to_owned()),
+    };
     // The end of recovery is told by a flag that a session sees at once; pg_promote's own wait looks
     // ten times a second only.
     let promote = format!(
@@ -219,7 +270,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
     );
     Ok(of_node(node)
         .set("seconds", &seconds.to_string())
-        .set("received", &received_sql(shutdown(known)?, 10))
+        .set("received", &all)
         .set("state_sql", STATE)
         .set("promote_sql", &promote)
         .line(include_str!("scripts/promote.sh")))
@@ -279,7 +330,9 @@ fn follow_nobody(node: &NodeSettings) -> Script {
         .line("file=$dir/pgorch.standby.conf")
         .line(PUT_CONF)
         .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
-        .line("say done ''")
+        .line("(")
+        .line(include_str!("scripts/unrevoke.sh"))
+        .line(")")
 }
 
 /// The user's command, with its own output as its text.
@@ -295,7 +348,10 @@ fn hook(argv: &[String]) -> Script {
 
 /// Whether a step that worked counts as a change.
 fn changes(action: &Action) -> bool {
-    !matches!(action, Action::Checkpoint | Action::Received { .. } | Action::Settle { .. })
+    !matches!(
+        action,
+        Action::Checkpoint | Action::Position | Action::Received { .. } | Action::Settle { .. }
+    )
 }
 
 /// What a step's output says.
@@ -323,17 +379,24 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         .and_then(|lsn| lsn.parse::<Lsn>().ok())
         .zip(timeline("shutdown_timeline"))
         .map(|(checkpoint, timeline)| Shutdown { timeline, checkpoint });
+    let end =
+        timeline("end_timeline").zip(value("end_lsn").and_then(|lsn| lsn.parse::<Lsn>().ok()));
     let made = stdout.lines().filter_map(|l| l.strip_prefix("made=")).map(str::to_owned).collect();
     let report = Report {
         changed: changes(action) && value("unchanged").is_none(),
         text,
         shutdown,
         promoted: timeline("timeline").map(|timeline| Promoted { timeline }),
+        end,
         made,
+        was_down: value("was_down").is_some(),
         not_promoted: value("not_promoted").is_some(),
     };
     match action {
         Action::Stop { .. } if report.shutdown.is_none() => {
+            Outcome::Failed("the end of its WAL cannot be read".to_owned())
+        }
+        Action::Position if report.end.is_none() => {
             Outcome::Failed("the end of its WAL cannot be read".to_owned())
         }
         _ => Outcome::Done(report),

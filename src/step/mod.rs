@@ -298,7 +298,8 @@ impl Verdict {
 /// whole, and nowhere else.
 #[must_use]
 pub fn is_operation(kind: &Kind) -> bool {
-    const OPERATION: [&str; 5] = ["preconditions", "epoch", "slots", "pooler", "promote"];
+    const OPERATION: [&str; 8] =
+        ["preconditions", "epoch", "slots", "pooler", "fence", "revoke", "position", "promote"];
     OPERATION.contains(&kind.name)
 }
 
@@ -371,8 +372,10 @@ pub fn data(pairs: &[(&str, Value)]) -> Map {
 /// Whether a kind never changes its host.
 #[must_use]
 pub fn only_looks(kind: &Kind) -> bool {
-    const LOOK: [&str; 9] =
-        ["assert", "debug", "fail", "meta", "pause", "set_fact", "slurp", "stat", "wait_for"];
+    const LOOK: [&str; 10] = [
+        "assert", "debug", "fail", "meta", "pause", "rejoin", "set_fact", "slurp", "stat",
+        "wait_for",
+    ];
     LOOK.contains(&kind.name)
 }
 

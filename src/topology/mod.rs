@@ -9,6 +9,7 @@ mod catalog;
 mod findings;
 mod health;
 mod render;
+mod start;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,11 @@ use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{HostName, Lsn, Role, Timeline};
 use crate::postgres::Conninfo;
 
-pub use bootstrap::{Bootstrap, bootstrap};
+pub use bootstrap::{Bootstrap, bootstrap, running_primary};
 pub use catalog::{FINDINGS, FindingInfo, REFUSALS, Severity, explain};
 pub use findings::{ClockOffsets, Finding, findings};
 pub use render::{human, psql_uri};
+pub use start::cold_start;
 pub use status::{Health, NodeStatus, Status, nagios};
 
 /// The graph.
@@ -66,6 +68,8 @@ pub enum State {
     /// A postmaster lives and does not answer: starting, stopping, overloaded or hung.
     NotAnswering,
     Stopped,
+    /// Stopped, and a fence marker keeps it from starting.
+    Fenced,
     /// No data directory yet.
     Absent,
     Unreachable,
@@ -82,6 +86,7 @@ impl State {
             State::Disconnected => "disconnected",
             State::NotAnswering => "not_answering",
             State::Stopped => "stopped",
+            State::Fenced => "fenced",
             State::Absent => "absent",
             State::Unreachable => "unreachable",
         }
@@ -218,7 +223,10 @@ impl<'a> Nodes<'a> {
     /// The furthest position that a node is known to hold, live or at rest.
     pub(super) fn newest(&self, name: &HostName) -> Option<(Timeline, Lsn)> {
         let instance = self.instance(name)?;
-        let live = instance.server.as_ref().and_then(|s| s.timeline.zip(s.lsn));
+        // A standby that receives nothing knows its timeline as of its last checkpoint only, and
+        // the position that it has replayed since may be on a later one.
+        let knows = |s: &&ServerFacts| !s.in_recovery || s.receiver.is_some();
+        let live = instance.server.as_ref().filter(knows).and_then(|s| s.timeline.zip(s.lsn));
         live.or_else(|| Some(instance.cluster()?.control.as_ref()?.newest()))
     }
 
@@ -261,6 +269,7 @@ impl<'a> Nodes<'a> {
             return match (&instance.data_dir, instance.postmaster_pid) {
                 (_, Some(_)) => State::NotAnswering,
                 (DataDir::Missing | DataDir::Empty, None) => State::Absent,
+                _ if instance.fenced.is_some() => State::Fenced,
                 _ => State::Stopped,
             };
         };

@@ -4,6 +4,7 @@
 //! without either the fast tests run where they can and say loudly where they cannot.
 
 mod live;
+pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

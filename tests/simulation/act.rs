@@ -90,7 +90,12 @@ impl World {
             }
             Action::Start { .. } => self.start(host),
             Action::Release { undone } => self.release(host, identity, *undone),
-            Action::Pooler { .. } => fail("there is no pooler here"),
+            Action::Pooler { .. }
+            | Action::Fence { .. }
+            | Action::Unfence
+            | Action::Revoke
+            | Action::Unrevoke
+            | Action::Position => fail("no step of a switchover here"),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgorch::facts::{
-    ClusterDir, DataDir, InstanceFacts, Observation, OperationRecord, OperationState, ServerFacts,
-    Setting, Snapshot,
+    ClusterDir, DataDir, InstanceFacts, Observation, OperationRecord, OperationState, Proof,
+    ServerFacts, Setting, Snapshot,
 };
 use pgorch::inventory::Inventory;
 use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
@@ -165,6 +165,8 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 id: "a".to_owned(),
                 kind: "switchover".to_owned(),
                 controller: "c".to_owned(),
+                proof: Proof::CleanStop,
+                elected: false,
                 primary: "node1".into(),
                 candidate: "node3".into(),
                 state: OperationState::Open,

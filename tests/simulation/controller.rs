@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pgorch::facts::{OperationRecord, OperationState};
+use pgorch::facts::{OperationRecord, OperationState, Proof};
 use pgorch::model::HostName;
 use pgorch::operation::{
     Driver, End, Finished, Identity, Interrupted, Known, Level, Next, Outcome, Roles, Settlement,
@@ -140,6 +140,8 @@ impl Controller {
             primary: primary.clone(),
             candidate: candidate.clone(),
             state: OperationState::Open,
+            proof: Proof::CleanStop,
+            elected: false,
             started: String::new(),
         };
         let epoch = next_epoch(&world.snapshot(&self.name));
@@ -164,7 +166,7 @@ impl Controller {
             self.ended = Some(Ended::Refused(refused));
             return;
         };
-        let roles = Roles::seen(&world.inventory, &topology, &primary, to);
+        let roles = Roles::seen(&world.inventory, &snapshot, &primary, to, Proof::CleanStop);
         let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
         verify(&plan).expect("a safe plan");
         self.identity = Some(self.identity(world, &primary, to));
@@ -180,8 +182,13 @@ impl Controller {
             return;
         };
         let record = interrupted.record.clone();
-        let topology = analyse(&world.inventory, &snapshot);
-        let roles = Roles::seen(&world.inventory, &topology, &record.primary, &record.candidate);
+        let roles = Roles::seen(
+            &world.inventory,
+            &snapshot,
+            &record.primary,
+            &record.candidate,
+            record.proof,
+        );
         let identity = self.identity(world, &record.primary, &record.candidate);
         self.identity = Some(Identity { replaces: open_operations(&snapshot), ..identity });
         self.driver = Some(Driver::claiming(&record.kind, &roles, interrupted.needed()));
@@ -201,9 +208,9 @@ impl Controller {
             Settlement::Finish { primary } => primary,
             Settlement::Undo => &interrupted.record.candidate,
         };
-        let topology = analyse(&world.inventory, &snapshot);
         let primary = &interrupted.record.primary;
-        let roles = Roles::seen(&world.inventory, &topology, primary, new_primary);
+        let roles =
+            Roles::seen(&world.inventory, &snapshot, primary, new_primary, Proof::CleanStop);
         let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
@@ -277,6 +284,7 @@ impl Controller {
                 Next::Run { steps, .. } => {
                     self.batch = steps.into_iter().map(|s| (s, None)).collect();
                 }
+                Next::Elect => panic!("a switchover elects nobody\n{}", world.story()),
                 Next::Finished(finished) => match self.claiming.take() {
                     Some(interrupted) if finished.end == End::Done => {
                         let claimed = driver.known().clone();

@@ -1,13 +1,12 @@
 //! The small pure parts, by tables: the plan from the playbook, what a plan may not be, what to do
 //! about an interrupted operation, and what a step's output means.
 
-use pgorch::facts::{OperationRecord, OperationState};
+use pgorch::facts::{OperationRecord, OperationState, Proof};
 use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{
     Action, Interrupted, Outcome, Plan, Roles, Settlement, Stage, Step, lower, next_epoch,
     open_operations, read_outcome, verify,
 };
-use pgorch::topology::analyse;
 
 use super::world::Server;
 use super::{ASYNC, CASCADE, QUORUM, World, playbook};
@@ -18,8 +17,13 @@ fn host(name: &str) -> HostName {
 
 fn plan(text: &str, to: &str) -> Plan {
     let world = World::new(text, "");
-    let topology = analyse(&world.inventory, &world.snapshot("c0"));
-    let roles = Roles::seen(&world.inventory, &topology, &host("node1"), &host(to));
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host(to),
+        Proof::CleanStop,
+    );
     lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan")
 }
 
@@ -27,7 +31,7 @@ fn plan(text: &str, to: &str) -> Plan {
 fn lines(plan: &Plan) -> Vec<String> {
     let step = |s: &Step| format!("{} {}", s.host, s.action.name());
     let steps = |s: &Stage| s.steps.iter().map(step).collect::<Vec<_>>().join(", ");
-    plan.stages.iter().map(steps).collect()
+    plan.stages.iter().filter(|s| !s.steps.is_empty()).map(steps).collect()
 }
 
 #[test]
@@ -77,8 +81,13 @@ fn a_plan_knows_the_inventory() {
     // Who is not there takes no part.
     let mut world = World::new(ASYNC, "");
     world.power_off(&host("node3"));
-    let topology = analyse(&world.inventory, &world.snapshot("c0"));
-    let roles = Roles::seen(&world.inventory, &topology, &host("node1"), &host("node2"));
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host("node2"),
+        Proof::CleanStop,
+    );
     let plan = lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan");
     assert!(plan.steps().all(|(_, s)| s.host != host("node3")));
     verify(&plan).expect("two of three are enough");
@@ -87,12 +96,17 @@ fn a_plan_knows_the_inventory() {
 #[test]
 fn a_task_without_a_place_in_an_operation_is_named() {
     let world = World::new(ASYNC, "");
-    let topology = analyse(&world.inventory, &world.snapshot("c0"));
-    let roles = Roles::seen(&world.inventory, &topology, &host("node1"), &host("node2"));
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host("node2"),
+        Proof::CleanStop,
+    );
     for (task, words) in [
         ("package: { name: vim }", "\"package\" has no place in an operation"),
         ("stop: { timeout: -1 }", "\"-1\" is no number"),
-        ("command: \"unclosed 'quote\"", "quote"),
+        ("command: \"unclosed 'quote\"", "never closed"),
     ] {
         let text = format!("- hosts: primary\n  tasks:\n    - name: It\n      {task}\n");
         let error =
@@ -140,7 +154,8 @@ fn an_unsafe_plan_is_refused() {
         (|p| without(p, "claim"), "before the epoch is stored on a majority"),
         (
             |p| {
-                p.stages[0].steps.truncate(1);
+                let at = at(p, "claim");
+                p.stages[at].steps.truncate(1);
             },
             "before the epoch is stored on a majority",
         ),
@@ -182,6 +197,8 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         id: id.to_owned(),
         kind: "switchover".to_owned(),
         controller: "c0".to_owned(),
+        proof: Proof::CleanStop,
+        elected: false,
         primary: host("node1"),
         candidate: host(candidate),
         state,

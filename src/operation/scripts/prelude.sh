@@ -1,5 +1,6 @@
 # Before every step. Set: epoch, id, home, lock_wait, way (forward, back, any or release), replaces
-# (ids of operations), open (this operation's record, as one line of JSON). A verdict is a line "refused=...", "failed=..." or
+# (ids of operations), open (this operation's record, as one line of JSON). A verdict is a line
+# "refused=...", "failed=..." or
 # "done=..."; without one the step's outcome is not known.
 say() { printf '%s=%s\n' "$1" "$2"; }
 refuse() { say refused "$1"; exit 0; }
@@ -11,7 +12,6 @@ put() {
 }
 # SQL on standard input, as the superuser; rows unaligned.
 sql() { (cd / && eval "$psql"); }
-last() { tail -n 1 "$said" 2>/dev/null | tr -d '\r'; }
 if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
 # From here to the end of the step nobody else's step runs on this host: the test of the epoch and
 # what follows are one.
