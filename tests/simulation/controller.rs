@@ -215,7 +215,7 @@ impl Controller {
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
             Settlement::Undo => Driver::undoing(plan, &world.inventory),
-            _ => Driver::after_promotion(plan, &claimed),
+            _ => Driver::after_promotion(plan, claimed),
         });
         world.tell(format!("{} settles: {settlement:?}", self.name));
     }
