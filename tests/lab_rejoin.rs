@@ -44,7 +44,9 @@ fn the_story_of_single_nodes() {
     by_a_new_copy_where_wal_is_gone(&cluster);
     by_a_new_copy_where_nothing_is_left(&cluster);
     a_named_directory_is_replaced(&cluster);
-    assert_eq!(cluster.apply(&[]).exits(0).tasks("changed"), []);
+    // It was promoted by hand; everything else is as apply would have it.
+    let left = cluster.apply(&[]).exits(0).tasks("changed");
+    assert_eq!(left, [("node1".to_owned(), "A primary follows nobody".to_owned())]);
 }
 
 #[track_caller]
@@ -189,14 +191,10 @@ fn promote(cluster: &Cluster, new: &str) {
     cluster.sql(new, &format!("CREATE TABLE IF NOT EXISTS of_{new} AS SELECT 1 AS one"));
 }
 
-/// The third node follows whoever is the primary now.
-fn follow(cluster: &Cluster, node: &str) {
-    run(cluster, &format!("follow {node}"), 0);
-}
-
 fn by_a_start(cluster: &Cluster) {
     run(cluster, "stop node1 --primary -y", 0);
     promote(cluster, "node2");
+    run(cluster, "follow node3", 0);
     // It would come up as a second primary.
     refused(cluster, "start node1", "precondition", "would come up writable");
     refused(cluster, "rejoin node1", "consent_needed", "becomes a standby");
@@ -207,7 +205,6 @@ fn by_a_start(cluster: &Cluster) {
     // What it kept for its standbys holds no WAL.
     assert_eq!(slots(cluster, "node1"), "");
     again(cluster, "rejoin node1 -y");
-    follow(cluster, "node3");
 }
 
 /// The rung that was taken, by the last judgement.
@@ -238,10 +235,6 @@ fn by_a_rewind(cluster: &Cluster) {
     assert_eq!(way(&ran), "rewind", "{}", ran.stdout);
     whole(cluster, "node2", "node3");
     assert_eq!(cluster.sql("node2", "SELECT to_regclass('only1') IS NULL"), "t");
-    // The third one received the first half of what is lost, and runs.
-    let ran = run(cluster, "rejoin node1 -y", 0);
-    assert_eq!(way(&ran), "rewind", "{}", ran.stdout);
-    whole(cluster, "node1", "node3");
 }
 
 /// The node streams, nothing of the way is left behind, and a second run has nothing to do.
@@ -265,35 +258,27 @@ fn whole(cluster: &Cluster, node: &str, primary: &str) {
     assert!(changed.is_empty(), "{changed:?}");
 }
 
-/// `new` takes over while `old` writes on alone, and crashes; the third one is copied anew.
-fn diverge(cluster: &Cluster, old: &str, new: &str, third: &str) {
-    promote(cluster, new);
-    cluster.sql(old, "CREATE TABLE alone AS SELECT 1");
-    cluster.sh(old, &format!("systemctl kill -s KILL {UNIT}; sleep 0.5"));
-    run(cluster, &format!("rejoin {third} -y --method clone"), 0);
-    run(cluster, &format!("rejoin {third} -y --discard-old"), 0);
-}
-
+/// node1 has received what only node2 wrote, and runs.
 fn by_a_new_copy_where_a_rewind_fails(cluster: &Cluster) {
-    diverge(cluster, "node3", "node1", "node2");
+    let plan = run(cluster, "rejoin node1 --check", 3).json().to_string();
+    assert!(plan.contains("3 committed transactions that only node1 has"), "{plan}");
     // Nothing speaks against a rewind, and then pg_rewind does not do it.
     let rewind = "/usr/lib/postgresql/15/bin/pg_rewind";
-    cluster.sh("node3", &format!("mv {rewind} {rewind}.away; ln -s /bin/false {rewind}"));
-    let asked = run(cluster, "rejoin node3 -y --method rewind", 1);
+    cluster.sh("node1", &format!("mv {rewind} {rewind}.away; ln -s /bin/false {rewind}"));
+    let asked = run(cluster, "rejoin node1 -y --method rewind", 1);
     assert!(asked.tasks("failed").iter().any(|(_, task)| task == "That way was asked for"));
-    cluster.sh("node3", &format!("test -e {HOME}/node3.fenced && test -e {HOME}/node3.rewinding"));
-    refused(cluster, "start node3", "precondition", "node3 is fenced: being rejoined");
-    cluster.sh("node3", &format!("rm {HOME}/node3.rewinding"));
-    let ran = run(cluster, "rejoin node3 -y", 0);
-    cluster.sh("node3", &format!("mv -f {rewind}.away {rewind}"));
+    cluster.sh("node1", &format!("test -e {HOME}/node1.fenced && rm {HOME}/node1.rewinding"));
+    refused(cluster, "start node1", "precondition", "node1 is fenced: being rejoined");
+    let ran = run(cluster, "rejoin node1 -y", 0);
+    cluster.sh("node1", &format!("mv -f {rewind}.away {rewind}"));
     assert_eq!(way(&ran), "clone", "{}", ran.stdout);
     assert!(
         ran.events()
             .iter()
             .any(|e| { e["message"].as_str().is_some_and(|m| m.contains("a new copy is made")) })
     );
-    kept(cluster, "node3");
-    whole(cluster, "node3", "node1");
+    kept(cluster, "node1");
+    whole(cluster, "node1", "node3");
 }
 
 /// The old data is there until it is given up.
@@ -308,39 +293,39 @@ fn kept(cluster: &Cluster, node: &str) {
 }
 
 fn by_a_new_copy_where_wal_is_gone(cluster: &Cluster) {
-    run(cluster, "stop node1 --primary -y", 0);
-    promote(cluster, "node2");
-    run(cluster, "follow node3", 0);
+    run(cluster, "stop node3 --primary -y", 0);
+    promote(cluster, "node1");
+    run(cluster, "follow node2", 0);
     // The old primary is started past pgorch, writes some segments, and has recycled the first.
-    cluster.sh("node1", &format!("systemctl start {UNIT}"));
-    cluster.sql("node1", "CREATE TABLE later AS SELECT 1");
-    cluster.sql("node1", "SELECT pg_switch_wal()");
-    cluster.sql("node1", "CHECKPOINT");
-    cluster.sh("node1", &format!("systemctl stop {UNIT}"));
+    cluster.sh("node3", &format!("systemctl start {UNIT}"));
+    cluster.sql("node3", "CREATE TABLE later AS SELECT 1");
+    cluster.sql("node3", "SELECT pg_switch_wal()");
+    cluster.sql("node3", "CHECKPOINT");
+    cluster.sh("node3", &format!("systemctl stop {UNIT}"));
     let files = format!("cd {DATA}/pg_wal && ls | grep -E '^[0-9A-F]{{24}}$' | sort");
-    cluster.sh("node1", &format!("{files} | head -n -1 | xargs rm -f"));
-    let ran = run(cluster, "rejoin node1 -y", 0);
+    cluster.sh("node3", &format!("{files} | head -n -1 | xargs rm -f"));
+    let ran = run(cluster, "rejoin node3 -y", 0);
     assert_eq!(way(&ran), "clone", "{}", ran.stdout);
     assert!(ran.stdout.contains("its WAL is gone, so it cannot be counted"), "{}", ran.stdout);
-    kept(cluster, "node1");
-    whole(cluster, "node1", "node2");
+    kept(cluster, "node3");
+    whole(cluster, "node3", "node1");
 }
 
 fn by_a_new_copy_where_nothing_is_left(cluster: &Cluster) {
-    cluster.sh("node3", &format!("systemctl stop {UNIT}; rm -rf {HOME}/15 {HOME}/passfile"));
-    let ran = run(cluster, "rejoin node3 -y", 0);
+    cluster.sh("node2", &format!("systemctl stop {UNIT}; rm -rf {HOME}/15 {HOME}/passfile"));
+    let ran = run(cluster, "rejoin node2 -y", 0);
     assert_eq!(way(&ran), "clone", "{}", ran.stdout);
-    whole(cluster, "node3", "node2");
+    whole(cluster, "node2", "node1");
 }
 
 fn a_named_directory_is_replaced(cluster: &Cluster) {
-    cluster.sh("node3", &format!("systemctl stop {UNIT}"));
-    refused(cluster, "clone node3 -y", "precondition", "holds data of this cluster");
-    run(cluster, "start node3", 0);
-    let replace = format!("clone node3 --from node1 --max-rate 500M --destroy node3:{DATA}");
-    refused(cluster, &replace, "consent_needed", "node3");
-    let before = cluster.sh("node3", &format!("stat -c %i {DATA}"));
+    cluster.sh("node2", &format!("systemctl stop {UNIT}"));
+    refused(cluster, "clone node2 -y", "precondition", "holds data of this cluster");
+    run(cluster, "start node2", 0);
+    let replace = format!("clone node2 --from node3 --max-rate 500M --destroy node2:{DATA}");
+    refused(cluster, &replace, "consent_needed", "node2");
+    cluster.sh("node2", &format!("touch {DATA}/mine"));
     run(cluster, &format!("{replace} -y"), 0);
-    assert_ne!(cluster.sh("node3", &format!("stat -c %i {DATA}")), before);
-    whole(cluster, "node3", "node2");
+    cluster.sh("node2", &format!("test ! -e {DATA}/mine"));
+    whole(cluster, "node2", "node1");
 }

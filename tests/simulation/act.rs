@@ -68,7 +68,11 @@ impl World {
         let Step { host, action } = step;
         self.prelude(host, action, identity)?;
         match action {
-            Action::Claim | Action::Checkpoint | Action::Hook { .. } => self.plain(host, action),
+            Action::Claim
+            | Action::Checkpoint
+            | Action::Record { .. }
+            | Action::Hook { .. }
+            | Action::ControllerHook { .. } => self.plain(host, action),
             Action::Slots { names, .. } => self.slots(host, names),
             Action::DropSlots { names } => self.drop_slots(host, names),
             Action::SyncNames { value } => {
@@ -151,7 +155,7 @@ impl World {
 
     fn plain(&mut self, host: &HostName, action: &Action) -> Steps<Report> {
         match action {
-            Action::Checkpoint => self.answers(host)?,
+            Action::Checkpoint | Action::Record { .. } => self.answers(host)?,
             Action::Hook { argv } if argv.first().is_some_and(|w| w == "false") => {
                 return fail("exit status 1");
             }

@@ -1,6 +1,6 @@
 //! Every precondition: raised by what it is about, and by nothing on a healthy cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pgorch::facts::{
     ClusterDir, DataDir, InstanceFacts, Observation, OperationRecord, OperationState, Proof,
@@ -8,7 +8,7 @@ use pgorch::facts::{
 };
 use pgorch::inventory::Inventory;
 use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
-use pgorch::operation::{Check, Level, PRECONDITIONS, Preflight, switchover_checks};
+use pgorch::operation::{Check, Level, Looked, PRECONDITIONS, Preflight, switchover_checks};
 use pgorch::topology::{ClockOffsets, analyse};
 
 use super::{ASYNC, QUORUM, World};
@@ -17,7 +17,7 @@ use super::{ASYNC, QUORUM, World};
 struct Seen {
     inventory: Inventory,
     snapshot: Snapshot,
-    preflight: BTreeMap<HostName, Preflight>,
+    looked: Looked,
     clocks: ClockOffsets,
 }
 
@@ -28,7 +28,7 @@ impl Seen {
         let world = World::new(text, "");
         Seen {
             snapshot: world.snapshot("c0"),
-            preflight: world.preflight("c0", &"node2".into()),
+            looked: world.looked("c0", &"node2".into()),
             inventory: world.inventory,
             clocks: ClockOffsets::new(),
         }
@@ -42,7 +42,7 @@ impl Seen {
             &self.snapshot,
             &topology,
             &to,
-            &self.preflight,
+            &self.looked,
             &self.clocks,
         )
     }
@@ -68,7 +68,7 @@ impl Seen {
     }
 
     fn asked(&mut self, name: &str) -> &mut Preflight {
-        self.preflight.get_mut(&HostName::from(name)).expect("it answered")
+        self.looked.nodes.get_mut(&HostName::from(name)).expect("it answered")
     }
 
     fn unreachable(&mut self, name: &str) {
@@ -317,10 +317,22 @@ fn too_few_standbys_for_a_quorum() {
     assert!(checks.iter().any(|c| c.code == "switchover_sync" && c.level == Level::Refused));
 }
 
+/// A pooler whose console does not answer cannot be told to hold its clients.
+#[test]
+fn a_pooler_that_does_not_answer() {
+    let mut seen = Seen::of(ASYNC);
+    let routing = "routing: { poolers: { lb1: { kind: pgbouncer } } }\nhosts: { lb1: { host: 198.18.0.9 } }\n";
+    seen.inventory = super::inventory(&format!("{ASYNC}{routing}"));
+    seen.looked.poolers.insert("lb1".into(), Err("no answer".to_owned()));
+    let checks = seen.checks();
+    let hit = |c: &Check| c.code == "switchover_pooler" && c.level == Level::Refused;
+    assert!(checks.iter().any(hit), "{checks:#?}");
+}
+
 #[test]
 fn every_code_is_raised_somewhere_and_explained() {
     let mut raised: BTreeSet<&str> = TABLE.iter().map(|(_, code, ..)| *code).collect();
-    raised.insert("switchover_sync");
+    raised.extend(["switchover_sync", "switchover_pooler"]);
     let explained: BTreeSet<&str> = PRECONDITIONS.iter().map(|(code, _)| *code).collect();
     assert_eq!(raised, explained);
 }

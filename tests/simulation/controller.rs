@@ -156,10 +156,10 @@ impl Controller {
             self.ended = Some(Ended::Nothing);
             return;
         }
-        let preflight = world.preflight(&self.name, to);
+        let looked = world.looked(&self.name, to);
         let clocks = ClockOffsets::new();
         let checks =
-            switchover_checks(&world.inventory, &snapshot, &topology, to, &preflight, &clocks);
+            switchover_checks(&world.inventory, &snapshot, &topology, to, &looked, &clocks);
         let refused = checks.iter().filter(|c| c.level == Level::Refused);
         let refused: Vec<String> = refused.map(|c| format!("{}: {}", c.code, c.message)).collect();
         let Some(primary) = topology.primary.clone().filter(|_| refused.is_empty()) else {

@@ -48,6 +48,7 @@ fn the_shipped_playbook_becomes_a_safe_plan() {
             "node2 promote",
             "node2 follow_nobody, node3 follow",
             "node1 follow",
+            "node2 record",
             "node1 release, node2 release, node3 release",
         ]
     );

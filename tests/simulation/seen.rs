@@ -8,7 +8,7 @@ use pgorch::facts::{
 };
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
-use pgorch::operation::Preflight;
+use pgorch::operation::{Looked, Preflight};
 
 use super::world::{Node, Server, World};
 
@@ -38,11 +38,7 @@ impl World {
     }
 
     /// What the preconditions ask besides, of each node that answers.
-    pub(crate) fn preflight(
-        &self,
-        controller: &str,
-        candidate: &HostName,
-    ) -> BTreeMap<HostName, Preflight> {
+    pub(crate) fn looked(&self, controller: &str, candidate: &HostName) -> Looked {
         let mut seen = BTreeMap::new();
         for (name, node) in &self.nodes {
             if !self.reaches(controller, name) || node.server == Server::Down {
@@ -59,7 +55,7 @@ impl World {
             };
             seen.insert(name.clone(), preflight);
         }
-        seen
+        Looked { nodes: seen, poolers: BTreeMap::new() }
     }
 
     fn facts(&self, name: &HostName, node: &Node) -> NodeFacts {
