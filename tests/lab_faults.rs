@@ -3,14 +3,13 @@
 
 mod during;
 mod hosts;
-mod live;
+
 mod login;
 mod secrets;
 
 use serde_json::Value;
 
-use crate::lab::{Cluster, Ran, available};
-use live::Live;
+use crate::lab::{Cluster, Live, Ran, available};
 
 const THREE: &str = "
 cluster: faulty

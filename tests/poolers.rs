@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use pgorch::inventory::Inventory;
 use pgorch::model::{Answer, HostName};
 use pgorch::operation::{
-    Action, Driver, End, Next, Outcome, Plan, PoolerVerb, Promoted, Proof, Report, Roles, Shutdown,
-    Step, lower, pooler_seen, verify,
+    Action, Driver, End, Known, Next, Outcome, Plan, PoolerVerb, Promoted, Proof, Report, Roles,
+    Shutdown, Step, lower, pooler_seen, verify,
 };
 use pgorch::playbook::{Playbook, parse, shipped};
 use pgorch::syntax::Source;
@@ -181,7 +181,7 @@ fn clients_that_cannot_write_are_told_first_and_keep_the_operation_open() {
     place(&done, "follow a");
     assert!(!done.iter().any(|d| d.starts_with("release")), "{done:?}");
 
-    let (done, end, _) = walk(Driver::after_promotion(plan()), Script::new());
+    let (done, end, _) = walk(Driver::after_promotion(plan(), &Known::default()), Script::new());
     assert_eq!((end, done.first().map(String::as_str)), (End::Done, Some("resume lb1")));
     place(&done, "release a");
 }
@@ -190,7 +190,7 @@ fn clients_that_cannot_write_are_told_first_and_keep_the_operation_open() {
 fn an_interrupted_operation_that_is_undone_lets_them_go_on() {
     let failed = vec![Outcome::Failed("no".into())];
     let script = Script::from([("resume lb2", failed)]);
-    let (done, end, problems) = walk(Driver::undoing(plan()), script);
+    let (done, end, problems) = walk(Driver::undoing(plan(), &inventory()), script);
     assert_eq!(end, End::Undone);
     assert_eq!(done[..2], ["settle b", "start a"]);
     assert_eq!(done.iter().filter(|d| *d == "resume lb2").count(), 2);

@@ -119,6 +119,8 @@ pub struct Promoted {
 /// What later steps need from earlier ones.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Known {
+    /// Voters that have stored the epoch.
+    pub claimed: BTreeSet<HostName>,
     pub shutdown: Option<Shutdown>,
     pub promoted: Option<Promoted>,
     /// Where each node's WAL ends, the fenced one's among them.

@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::action::{Action, Known, Outcome, PoolerVerb};
+use super::lower::slots_kept;
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
+use crate::inventory::{Inventory, slot_name};
 use crate::model::HostName;
 
 /// How long a promotion without a verdict is asked about, in rounds.
@@ -95,6 +97,8 @@ pub struct Driver {
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
+    /// Claims in the place of an operation that is not over: whatever comes of it, that stays open.
+    takes_over: bool,
     /// What poolers did not do after the promotion: their clients wait.
     held: Vec<Step>,
     /// How often they were told.
@@ -126,6 +130,7 @@ impl Driver {
             elected: false,
             needed,
             interrupted: false,
+            takes_over: false,
             held: Vec::new(),
             tries: 1,
             once_more: false,
@@ -138,25 +143,42 @@ impl Driver {
     pub fn claiming(kind: &str, roles: &Roles, needed: Vec<HostName>) -> Self {
         let stage = Stage { name: "Claim a higher epoch".to_owned(), steps: claims(roles) };
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: vec![stage] };
-        Driver { needed, ..Driver::new(plan) }
+        Driver { needed, takes_over: true, ..Driver::new(plan) }
     }
 
-    /// From the stage after the promotion on, which is known to have taken place.
+    /// From the stage after the promotion on, which is known to have taken place. At its end the
+    /// operation is over on all that have claimed it, also on those that take no other part.
     #[must_use]
-    pub fn after_promotion(plan: Plan) -> Self {
+    pub fn after_promotion(mut plan: Plan, claimed: &Known) -> Self {
         let at = promotion(&plan);
+        if let Some(last) = plan.stages.last_mut() {
+            for host in &claimed.claimed {
+                let action = Action::Release { undone: false };
+                let release = Step { host: host.clone(), action };
+                if !last.steps.contains(&release) {
+                    last.steps.push(release);
+                }
+            }
+        }
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
         Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
     }
 
     /// For an operation that was interrupted and whose candidate is still in recovery: asks it
     /// whether a promotion is under way. If so the rest is done, else whatever was done before is
-    /// taken back.
+    /// taken back, and what an earlier one may have left on a sibling that was its candidate.
     #[must_use]
-    pub fn undoing(plan: Plan) -> Self {
+    pub fn undoing(plan: Plan, inventory: &Inventory) -> Self {
         let at = promotion(&plan);
-        let sent = plan.stages[..plan.stages.len().min(at + 1)].iter();
-        let sent = sent.flat_map(|s| s.steps.iter().cloned()).collect();
+        let slots = plan.roles.siblings.iter().map(|host| {
+            let kept = slots_kept(host, inventory);
+            Step { host: host.clone(), action: Action::Slots { names: Vec::new(), kept } }
+        });
+        let (claims, others): (Vec<Step>, Vec<Step>) = plan.stages[..plan.stages.len().min(at + 1)]
+            .iter()
+            .flat_map(|s| s.steps.iter().cloned())
+            .partition(|s| s.action == Action::Claim);
+        let sent = claims.into_iter().chain(slots).chain(others).collect();
         let mode = Mode::Settle { round: 0 };
         Driver { stage: at, sent, mode, ..Driver::new(plan) }
     }
@@ -164,10 +186,10 @@ impl Driver {
     /// Like [`Driver::undoing`], where it is certain that no promotion can be under way any more:
     /// the operation was undone elsewhere already, and this is what is left of it.
     #[must_use]
-    pub fn sweeping(plan: Plan) -> Self {
-        let mut driver = Driver::undoing(plan);
+    pub fn sweeping(plan: Plan, inventory: &Inventory) -> Self {
+        let mut driver = Driver::undoing(plan, inventory);
         driver.sent.retain(|s| !matches!(s.action, Action::Promote { .. }));
-        driver.undo = undo(&driver.sent, &driver.heard, &driver.known);
+        driver.undo = undo(&driver.sent, &driver.heard, &driver.known, &driver.plan.roles);
         Driver { mode: Mode::Undo, ..driver }
     }
 
@@ -274,6 +296,9 @@ impl Driver {
             if let Outcome::Done(report) = outcome {
                 self.known.learn(&step.host, report);
                 self.heard.push(step.clone());
+                if step.action == Action::Claim {
+                    self.known.claimed.insert(step.host.clone());
+                }
             }
         }
         match self.mode {
@@ -357,6 +382,10 @@ impl Driver {
         if !matches!(step.action, Action::ControllerHook { .. }) {
             self.behind.insert(step.host.clone());
         }
+        // Who does not follow yet may still use a slot of the old primary.
+        if matches!(step.action, Action::Follow { .. }) {
+            self.behind.insert(self.plan.roles.primary.clone());
+        }
         if lets_go(step) {
             self.problems.insert(0, format!("CLIENTS OF {} CANNOT WRITE: {why}", step.host));
             self.behind.extend(self.plan.roles.voters.iter().cloned());
@@ -386,19 +415,12 @@ impl Driver {
         let missing = bad.iter().any(|(s, _)| self.needed.contains(&s.host));
         if refused || missing || self.claimed < roles.quorum() {
             self.problems.extend(why);
-            let why = format!(
+            self.turn_back(format!(
                 "the epoch is stored on {} of {} voters, {} are needed",
                 self.claimed,
                 roles.voters.len(),
                 roles.quorum()
-            );
-            // What only claims takes the place of an operation that is not over.
-            if self.plan.stages.len() == 1 {
-                self.problems.push(why);
-                self.mode = Mode::Over(End::Refused);
-            } else {
-                self.turn_back(why);
-            }
+            ));
         } else {
             self.stage += 1;
         }
@@ -472,7 +494,9 @@ impl Driver {
         if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
             self.problems.push("what before_promote commands did is not taken back".to_owned());
         }
-        self.undo = undo(&self.sent, &self.heard, &self.known);
+        if !self.takes_over {
+            self.undo = undo(&self.sent, &self.heard, &self.known, &self.plan.roles);
+        }
         self.mode = if self.undo.is_empty() { Mode::Over(self.undone()) } else { Mode::Undo };
     }
 
@@ -489,7 +513,7 @@ fn promotion(plan: &Plan) -> usize {
 }
 
 /// What takes back the steps that were sent, in reverse order; what needs no taking back is left out.
-fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
+fn undo(sent: &[Step], heard: &[Step], known: &Known, roles: &Roles) -> Vec<Step> {
     let mut steps = Vec::new();
     for step in sent.iter().rev() {
         let Step { host, action } = step;
@@ -500,12 +524,12 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
                 Some(Action::Start { seconds: UNDO_START_SECONDS })
             }
             Action::Pooler { verb: PoolerVerb::Pause, .. } => Some(let_go()),
-            Action::Slots { names, kept } => {
-                // Without a report any of them may have been made.
-                let all = || names.iter().filter(|n| !kept.contains(n)).cloned().collect();
+            Action::Slots { kept, .. } => {
+                // Without a report any may have been made; who was to follow is seen differently by now.
+                let others = roles.voters.iter().filter(|v| *v != host).map(slot_name);
                 let made = match heard.contains(step) {
                     true => known.made_slots.get(host).cloned().unwrap_or_default(),
-                    false => all(),
+                    false => others.filter(|n| !kept.contains(n)).collect(),
                 };
                 (!made.is_empty()).then_some(Action::DropSlots { names: made })
             }

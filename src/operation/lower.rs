@@ -3,7 +3,7 @@
 use super::action::{Action, HookTime, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
-use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
+use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts, slot_name};
 use crate::model::{HostName, split_words};
 use crate::playbook::{Play, Playbook, Task, walk};
 use crate::step::sync_names;
@@ -155,14 +155,15 @@ fn hooks(task: &Task, inventory: &Inventory, roles: &Roles) -> Vec<Stage> {
 /// the primary.
 fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Action> {
     let direct = |name: &&HostName| *name != host && upstream(name, inventory, roles) == *host;
-    let (mut names, mut kept) = (Vec::new(), Vec::new());
-    for (name, node) in inventory.nodes.iter().filter(|(name, _)| direct(name)) {
-        names.push(crate::inventory::slot_name(name));
-        if node.follow.as_ref() == Some(host) {
-            kept.push(crate::inventory::slot_name(name));
-        }
-    }
+    let names: Vec<String> = inventory.nodes.keys().filter(direct).map(slot_name).collect();
+    let kept = slots_kept(host, inventory);
     (inventory.replication.slots && !names.is_empty()).then_some(Action::Slots { names, kept })
+}
+
+/// The slots that a node has as a standby: of those who are declared to follow it.
+pub(super) fn slots_kept(host: &HostName, inventory: &Inventory) -> Vec<String> {
+    let declared = inventory.nodes.iter().filter(|(_, n)| n.follow.as_ref() == Some(host));
+    declared.map(|(name, _)| slot_name(name)).collect()
 }
 
 /// Whom a node follows afterwards: its declared upstream, where that is a standby of the new

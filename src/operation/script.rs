@@ -327,15 +327,17 @@ fn follow(
     );
     // Slots of members that a former primary, or a candidate that came to nothing, kept for those who
     // follow another node.
-    let members = inventory.nodes.keys().filter(|n| **n != node.name);
-    let members: Vec<String> = members.map(|n| literal(&slot_name(n))).collect();
-    let unused = format!(
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
-         WHERE slot_type = 'physical' AND NOT active AND slot_name IN ({});",
-        members.join(", ")
-    );
-    let has_followers = inventory.nodes.values().any(|n| n.follow.as_ref() == Some(&node.name));
-    let unused = if has_followers || members.is_empty() { String::new() } else { unused };
+    let declared = |follow: &Option<HostName>| follow.as_ref() == Some(&node.name);
+    let others = inventory.nodes.iter().filter(|(n, o)| **n != node.name && !declared(&o.follow));
+    let members: Vec<String> = others.map(|(n, _)| literal(&slot_name(n))).collect();
+    let unused = match members.as_slice() {
+        [] => String::new(),
+        members => format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+             WHERE slot_type = 'physical' AND NOT active AND slot_name IN ({});",
+            members.join(", ")
+        ),
+    };
     Ok(of_node(node)
         .set("conf", &standby_conf(node, &upstream, slot))
         .set("start", if start { "1" } else { "0" })

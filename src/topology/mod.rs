@@ -223,7 +223,10 @@ impl<'a> Nodes<'a> {
     /// The furthest position that a node is known to hold, live or at rest.
     pub(super) fn newest(&self, name: &HostName) -> Option<(Timeline, Lsn)> {
         let instance = self.instance(name)?;
-        let live = instance.server.as_ref().and_then(|s| s.timeline.zip(s.lsn));
+        // A standby that receives nothing knows its timeline as of its last checkpoint only, and
+        // the position that it has replayed since may be on a later one.
+        let knows = |s: &&ServerFacts| !s.in_recovery || s.receiver.is_some();
+        let live = instance.server.as_ref().filter(knows).and_then(|s| s.timeline.zip(s.lsn));
         live.or_else(|| Some(instance.cluster()?.control.as_ref()?.newest()))
     }
 

@@ -3,6 +3,7 @@
 //! `PGORCH_LAB=required` makes a missing lab a failure, `PGORCH_LAB=full` runs the whole matrix;
 //! without either the fast tests run where they can and say loudly where they cannot.
 
+mod live;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 use pgorch::lab::{self, LabKey};
 use serde_json::Value;
+
+pub(crate) use live::Live;
 
 /// Whether lab tests can run here; where they must and cannot, the test fails.
 pub(crate) fn available() -> bool {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::Ran;
+use super::Ran;
 
-pub(super) struct Live {
+pub(crate) struct Live {
     child: Child,
     lines: mpsc::Receiver<String>,
     stderr: JoinHandle<String>,
@@ -19,7 +19,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -43,12 +43,12 @@ impl Live {
 
     /// Waits for the start of a task on a host.
     #[track_caller]
-    pub(super) fn until_task(&mut self, host: &str, task: &str) {
+    pub(crate) fn until_task(&mut self, host: &str, task: &str) {
         self.until(|e| e["event"] == "task_started" && e["host"] == host && e["task"] == task);
     }
 
     #[track_caller]
-    pub(super) fn until(&mut self, hit: impl Fn(&Value) -> bool) {
+    pub(crate) fn until(&mut self, hit: impl Fn(&Value) -> bool) {
         let end = Instant::now() + Duration::from_secs(120);
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -63,17 +63,17 @@ impl Live {
         }
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("it is there");
     }
 
-    pub(super) fn running(&mut self) -> bool {
+    pub(crate) fn running(&mut self) -> bool {
         self.child.try_wait().expect("ours").is_none()
     }
 
     /// Waits for its end.
-    pub(super) fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let status = self.child.wait().expect("it ends");
         let stderr = self.stderr.join().unwrap_or_default();
         for line in self.lines {
@@ -84,7 +84,7 @@ impl Live {
     }
 
     /// `kill -9`, and its end.
-    pub(super) fn kill(self) -> Ran {
+    pub(crate) fn kill(self) -> Ran {
         self.signal(Signal::KILL);
         self.end()
     }

@@ -1,0 +1,304 @@
+//! `pgorch switchover` and `pgorch resume` as they are, but that they do one step at a time: looks are
+//! [`World::snapshot`], steps are [`World::perform`], and everything between is production code.
+
+use std::sync::Arc;
+
+use pgorch::facts::{OperationRecord, OperationState, Proof};
+use pgorch::model::HostName;
+use pgorch::operation::{
+    Driver, End, Finished, Identity, Interrupted, Known, Level, Next, Outcome, Roles, Settlement,
+    Step, lower, next_epoch, open_operations, switchover_checks, verify,
+};
+use pgorch::playbook::Playbook;
+use pgorch::topology::{ClockOffsets, analyse};
+
+use super::world::{Late, World};
+
+/// What becomes of a step on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Done, and its verdict comes back.
+    Fine,
+    /// Done, and nobody hears of it.
+    Lost,
+    /// It never gets there, and that is known.
+    Refused,
+    /// It never gets there; that is not known.
+    Swallowed,
+    /// It gets there much later.
+    Late,
+    /// The script dies after so many durable changes.
+    Dies(usize),
+}
+
+/// How a run of the program ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// There was nothing to do.
+    Nothing,
+    /// Before anything was touched, or because it cannot be known.
+    Refused(Vec<String>),
+    Operation(Finished),
+}
+
+#[derive(Debug, Clone)]
+enum Task {
+    Switchover(HostName),
+    Resume,
+}
+
+/// A process on some machine; not to call it any more is to kill it, or to let it sleep.
+pub(crate) struct Controller {
+    pub(crate) name: String,
+    task: Task,
+    playbook: Arc<Playbook>,
+    pub(crate) ended: Option<Ended>,
+    driver: Option<Driver>,
+    identity: Option<Identity>,
+    /// While a resumption claims its epoch.
+    claiming: Option<Interrupted>,
+    /// The steps in hand, and what came of those that are over.
+    batch: Vec<(Step, Option<Outcome>)>,
+    /// Steps that were sent so far, for tests that count.
+    pub(crate) sent: Vec<Step>,
+}
+
+impl Controller {
+    pub(crate) fn switchover(name: &str, to: &str) -> Self {
+        Self::new(name, Task::Switchover(HostName::from(to)))
+    }
+
+    pub(crate) fn resume(name: &str) -> Self {
+        Self::new(name, Task::Resume)
+    }
+
+    fn new(name: &str, task: Task) -> Self {
+        Controller {
+            name: name.to_owned(),
+            task,
+            playbook: Arc::clone(&super::SHIPPED),
+            ended: None,
+            driver: None,
+            identity: None,
+            claiming: None,
+            batch: Vec::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with(mut self, playbook: Arc<Playbook>) -> Self {
+        self.playbook = playbook;
+        self
+    }
+
+    pub(crate) fn interrupt(&mut self) {
+        if let Some(driver) = &mut self.driver {
+            driver.interrupt();
+        }
+    }
+
+    /// To its end, with nothing in the way.
+    #[track_caller]
+    pub(crate) fn run(&mut self, world: &mut World) {
+        for _ in 0..400 {
+            if self.ended.is_some() {
+                return;
+            }
+            self.advance(world, Fate::Fine, 0);
+            world.check();
+        }
+        panic!("{} does not come to an end\n{}", self.name, world.story());
+    }
+
+    /// The next thing that it does: a look with its decision, or the step in hand at `choice`.
+    pub(crate) fn advance(&mut self, world: &mut World, fate: Fate, choice: usize) {
+        if self.ended.is_some() {
+            return;
+        }
+        if self.driver.is_none() {
+            match self.task.clone() {
+                Task::Switchover(to) => self.begin(world, &to),
+                Task::Resume => self.find(world),
+            }
+        } else {
+            self.send(world, fate, choice);
+        }
+        if self.driver.is_some() {
+            self.report(world);
+        }
+        if let Some(ended) = &self.ended {
+            world.tell(format!("{} ends: {ended:?}", self.name));
+        }
+    }
+
+    fn identity(&self, world: &mut World, primary: &HostName, candidate: &HostName) -> Identity {
+        world.operations += 1;
+        let record = OperationRecord {
+            id: format!("op{}", world.operations),
+            kind: "switchover".to_owned(),
+            controller: self.name.clone(),
+            primary: primary.clone(),
+            candidate: candidate.clone(),
+            state: OperationState::Open,
+            proof: Proof::CleanStop,
+            elected: false,
+            started: String::new(),
+        };
+        let epoch = next_epoch(&world.snapshot(&self.name));
+        Identity { epoch, record, replaces: Vec::new() }
+    }
+
+    /// `change_over` of cli/switchover.rs.
+    fn begin(&mut self, world: &mut World, to: &HostName) {
+        let snapshot = world.snapshot(&self.name);
+        let topology = analyse(&world.inventory, &snapshot);
+        if topology.primary.as_ref() == Some(to) {
+            self.ended = Some(Ended::Nothing);
+            return;
+        }
+        let looked = world.looked(&self.name, to);
+        let clocks = ClockOffsets::new();
+        let checks =
+            switchover_checks(&world.inventory, &snapshot, &topology, to, &looked, &clocks);
+        let refused = checks.iter().filter(|c| c.level == Level::Refused);
+        let refused: Vec<String> = refused.map(|c| format!("{}: {}", c.code, c.message)).collect();
+        let Some(primary) = topology.primary.clone().filter(|_| refused.is_empty()) else {
+            self.ended = Some(Ended::Refused(refused));
+            return;
+        };
+        let roles = Roles::seen(&world.inventory, &snapshot, &primary, to, Proof::CleanStop);
+        let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
+        verify(&plan).expect("a safe plan");
+        self.identity = Some(self.identity(world, &primary, to));
+        self.driver = Some(Driver::new(plan));
+        world.tell(format!("{} looks: {to} instead of {primary}", self.name));
+    }
+
+    /// `go_on` of cli/switchover.rs, up to the claim.
+    fn find(&mut self, world: &mut World) {
+        let snapshot = world.snapshot(&self.name);
+        let Some(interrupted) = Interrupted::find(&world.inventory, &snapshot, None) else {
+            self.ended = Some(Ended::Nothing);
+            return;
+        };
+        let record = interrupted.record.clone();
+        let roles = Roles::seen(
+            &world.inventory,
+            &snapshot,
+            &record.primary,
+            &record.candidate,
+            record.proof,
+        );
+        let identity = self.identity(world, &record.primary, &record.candidate);
+        self.identity = Some(Identity { replaces: open_operations(&snapshot), ..identity });
+        self.driver = Some(Driver::claiming(&record.kind, &roles, interrupted.needed()));
+        world.tell(format!("{} resumes {} over {}", self.name, record.id, interrupted.over));
+        self.claiming = Some(interrupted);
+    }
+
+    /// `go_on` of cli/switchover.rs, after the claim.
+    fn settle(&mut self, world: &mut World, interrupted: &Interrupted, claimed: &Known) {
+        let snapshot = world.snapshot(&self.name);
+        let settlement = interrupted.settle(&snapshot);
+        let new_primary = match &settlement {
+            Settlement::Refuse { why, .. } => {
+                self.ended = Some(Ended::Refused(vec![why.clone()]));
+                return;
+            }
+            Settlement::Finish { primary } => primary,
+            Settlement::Undo => &interrupted.record.candidate,
+        };
+        let primary = &interrupted.record.primary;
+        let roles =
+            Roles::seen(&world.inventory, &snapshot, primary, new_primary, Proof::CleanStop);
+        let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
+        self.driver = Some(match settlement {
+            Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
+            Settlement::Undo => Driver::undoing(plan, &world.inventory),
+            _ => Driver::after_promotion(plan, claimed),
+        });
+        world.tell(format!("{} settles: {settlement:?}", self.name));
+    }
+
+    fn send(&mut self, world: &mut World, fate: Fate, choice: usize) {
+        let open: Vec<usize> =
+            (0..self.batch.len()).filter(|i| self.batch[*i].1.is_none()).collect();
+        let at = open[choice % open.len()];
+        let step = self.batch[at].0.clone();
+        let (identity, driver) = (self.identity.clone(), self.driver.as_ref());
+        let (Some(identity), Some(driver)) = (identity, driver) else { return };
+        let known = driver.known().clone();
+        let (me, host) = (self.name.clone(), step.host.clone());
+        let gone = |why: &str| Outcome::Unknown(why.to_owned());
+        let arrives = world.nodes[&host].on && world.passes(&me, host.as_str());
+        let outcome = match fate {
+            Fate::Refused => Outcome::Failed("no connection".to_owned()),
+            Fate::Late => {
+                world.late.push_back(Late {
+                    step: step.clone(),
+                    identity: identity.clone(),
+                    known,
+                });
+                gone("late")
+            }
+            Fate::Swallowed => gone("swallowed"),
+            _ if !arrives => gone("no answer"),
+            Fate::Fine | Fate::Lost | Fate::Dies(_) => {
+                world.fuel = if let Fate::Dies(fuel) = fate { Some(fuel) } else { None };
+                let outcome = world.perform(&step, &identity, &known);
+                let back = world.passes(host.as_str(), &me);
+                if back && fate == Fate::Fine || matches!(fate, Fate::Dies(_)) {
+                    outcome
+                } else {
+                    gone("the answer is lost")
+                }
+            }
+        };
+        world.tell(format!(
+            "{me}: {} on {host} (epoch {}, {fate:?}): {}",
+            step.action.name(),
+            identity.epoch,
+            match &outcome {
+                Outcome::Done(_) => "done".to_owned(),
+                other => format!("{other:?}"),
+            }
+        ));
+        self.sent.push(step);
+        self.batch[at].1 = Some(outcome);
+    }
+
+    /// Tells the driver what is over, and takes the next steps in hand.
+    fn report(&mut self, world: &mut World) {
+        loop {
+            let Some(driver) = &mut self.driver else { return };
+            if self.batch.iter().any(|(_, outcome)| outcome.is_none()) {
+                return;
+            }
+            if !self.batch.is_empty() {
+                let results: Vec<(Step, Outcome)> =
+                    self.batch.drain(..).filter_map(|(s, o)| Some((s, o?))).collect();
+                driver.report(&results);
+            }
+            match driver.next_steps() {
+                Next::Run { steps, .. } if steps.is_empty() => driver.report(&[]),
+                Next::Run { steps, .. } => {
+                    self.batch = steps.into_iter().map(|s| (s, None)).collect();
+                }
+                Next::Elect => panic!("a switchover elects nobody\n{}", world.story()),
+                Next::Finished(finished) => match self.claiming.take() {
+                    Some(interrupted) if finished.end == End::Done => {
+                        let claimed = driver.known().clone();
+                        self.settle(world, &interrupted, &claimed);
+                        if self.ended.is_some() {
+                            return;
+                        }
+                    }
+                    _ => {
+                        self.ended = Some(Ended::Operation(finished));
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The small pure parts, by tables: the plan from the playbook, what a plan may not be, what to do
+//! about an interrupted operation, and what a step's output means.
+
+use pgorch::facts::{OperationRecord, OperationState, Proof};
+use pgorch::model::{HostName, Lsn, Timeline};
+use pgorch::operation::{
+    Action, Interrupted, Outcome, Plan, Roles, Settlement, Stage, Step, lower, next_epoch,
+    open_operations, read_outcome, verify,
+};
+
+use super::world::Server;
+use super::{ASYNC, CASCADE, QUORUM, World, playbook};
+
+fn host(name: &str) -> HostName {
+    HostName::from(name)
+}
+
+fn plan(text: &str, to: &str) -> Plan {
+    let world = World::new(text, "");
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host(to),
+        Proof::CleanStop,
+    );
+    lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan")
+}
+
+/// `stage: host action, ...` a line.
+fn lines(plan: &Plan) -> Vec<String> {
+    let step = |s: &Step| format!("{} {}", s.host, s.action.name());
+    let steps = |s: &Stage| s.steps.iter().map(step).collect::<Vec<_>>().join(", ");
+    plan.stages.iter().filter(|s| !s.steps.is_empty()).map(steps).collect()
+}
+
+#[test]
+fn the_shipped_playbook_becomes_a_safe_plan() {
+    let plan = plan(ASYNC, "node2");
+    assert_eq!(
+        lines(&plan),
+        [
+            "node1 claim, node2 claim, node3 claim",
+            "node2 slots",
+            "node1 checkpoint",
+            "node1 stop",
+            "node2 received, node3 received",
+            "node2 promote",
+            "node2 follow_nobody, node3 follow",
+            "node1 follow",
+            "node2 record",
+            "node1 release, node2 release, node3 release",
+        ]
+    );
+    verify(&plan).expect("safe");
+}
+
+#[test]
+fn a_plan_knows_the_inventory() {
+    // In quorum mode the names are in force before the promotion.
+    let quorum = plan(QUORUM, "node3");
+    let names = quorum.steps().find_map(|(_, s)| match &s.action {
+        Action::SyncNames { value } => Some((s.host.clone(), value.clone())),
+        _ => None,
+    });
+    let (on, value) = names.expect("sync names");
+    assert_eq!((on.as_str(), value.as_str()), ("node3", "ANY 1 (\"node1\", \"node2\")"));
+
+    let slots = |to: &str| {
+        let plan = plan(CASCADE, to);
+        plan.steps()
+            .find_map(|(_, s)| match &s.action {
+                Action::Slots { names, kept } => Some((names.join(" "), kept.join(" "))),
+                _ => None,
+            })
+            .expect("slots")
+    };
+    // node4 follows node3, wherever the primary is; its slot on node3 stays whatever comes.
+    assert_eq!(slots("node2"), ("node1 node3".to_owned(), String::new()));
+    assert_eq!(slots("node3"), ("node1 node2 node4".to_owned(), "node4".to_owned()));
+
+    // Who is not there takes no part.
+    let mut world = World::new(ASYNC, "");
+    world.power_off(&host("node3"));
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host("node2"),
+        Proof::CleanStop,
+    );
+    let plan = lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan");
+    assert!(plan.steps().all(|(_, s)| s.host != host("node3")));
+    verify(&plan).expect("two of three are enough");
+}
+
+#[test]
+fn a_task_without_a_place_in_an_operation_is_named() {
+    let world = World::new(ASYNC, "");
+    let roles = Roles::seen(
+        &world.inventory,
+        &world.snapshot("c0"),
+        &host("node1"),
+        &host("node2"),
+        Proof::CleanStop,
+    );
+    for (task, words) in [
+        ("package: { name: vim }", "\"package\" has no place in an operation"),
+        ("stop: { timeout: -1 }", "\"-1\" is no number"),
+        ("command: \"unclosed 'quote\"", "never closed"),
+    ] {
+        let text = format!("- hosts: primary\n  tasks:\n    - name: It\n      {task}\n");
+        let error =
+            lower("switchover", &playbook(&text), &world.inventory, &roles).expect_err(task);
+        assert!(error.contains(words) && error.contains("switchover.yml:"), "{error}");
+    }
+}
+
+/// Each rule broken once, and the words that say so.
+#[test]
+fn an_unsafe_plan_is_refused() {
+    type Spoil = fn(&mut Plan);
+    fn without(plan: &mut Plan, name: &str) {
+        for stage in &mut plan.stages {
+            stage.steps.retain(|s| s.action.name() != name);
+        }
+    }
+    fn at(plan: &Plan, name: &str) -> usize {
+        let has = |s: &Stage| s.steps.iter().any(|s| s.action.name() == name);
+        plan.stages.iter().position(has).expect("the stage")
+    }
+    fn moved(plan: &mut Plan, name: &str, to: usize) {
+        let stage = plan.stages.remove(at(plan, name));
+        plan.stages.insert(to, stage);
+    }
+    let table: [(Spoil, &str); 14] = [
+        (|p| without(p, "promote"), "it has 0 promotions, not one"),
+        (|p| p.stages.push(p.stages[at(p, "promote")].clone()), "it has 2 promotions, not one"),
+        (
+            |p| {
+                let at = at(p, "promote");
+                p.stages[at].steps[0].host = host("node3");
+            },
+            "which is not the candidate",
+        ),
+        (|p| without(p, "stop"), "before the old primary is stopped"),
+        (
+            |p| {
+                let at = at(p, "stop");
+                p.stages[at].steps[0].host = host("node3");
+            },
+            "before the old primary is stopped",
+        ),
+        (|p| moved(p, "promote", at(p, "stop")), "before the old primary is stopped"),
+        (|p| without(p, "claim"), "before the epoch is stored on a majority"),
+        (
+            |p| {
+                let at = at(p, "claim");
+                p.stages[at].steps.truncate(1);
+            },
+            "before the epoch is stored on a majority",
+        ),
+        (|p| moved(p, "slots", 0), "before the epoch is stored on a majority"),
+        (|p| without(p, "received"), "without proof that the candidate has all WAL"),
+        (
+            |p| {
+                let at = at(p, "received");
+                p.stages[at].steps.retain(|s| s.host != host("node2"));
+            },
+            "without proof that the candidate has all WAL",
+        ),
+        (|p| moved(p, "received", at(p, "stop")), "without proof that the candidate has all WAL"),
+        (|p| moved(p, "follow", at(p, "promote")), "comes before the promotion"),
+        (
+            |p| {
+                let step = Step { host: host("node1"), action: Action::Start { seconds: 1 } };
+                let at = at(p, "follow");
+                p.stages[at].steps.push(step);
+            },
+            "as a primary again",
+        ),
+    ];
+    for (number, (spoil, words)) in table.iter().enumerate() {
+        let mut plan = plan(ASYNC, "node2");
+        spoil(&mut plan);
+        let why = verify(&plan).expect_err(words);
+        assert!(why.contains(words), "{number}: {why:?}, not {words:?}");
+    }
+    let mut plan = plan(ASYNC, "node2");
+    let hook = Action::Hook { argv: vec!["true".to_owned()] };
+    let steps = vec![Step { host: host("node1"), action: hook }];
+    plan.stages.push(Stage { name: "Late".to_owned(), steps });
+    assert!(verify(&plan).expect_err("no release").contains("release of the epoch"));
+}
+
+fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
+    OperationRecord {
+        id: id.to_owned(),
+        kind: "switchover".to_owned(),
+        controller: "c0".to_owned(),
+        proof: Proof::CleanStop,
+        elected: false,
+        primary: host("node1"),
+        candidate: host(candidate),
+        state,
+        started: String::new(),
+    }
+}
+
+/// Three nodes with operations as `(node, epoch, id, state)`.
+fn stored(all: &[(&str, u64, &str, OperationState)]) -> World {
+    let mut world = World::new(ASYNC, "");
+    for (node, epoch, id, state) in all {
+        let stored = &mut world.nodes[&host(node)].epoch;
+        stored.epoch = *epoch;
+        stored.operation = Some(record(id, "node2", *state));
+    }
+    world
+}
+
+#[test]
+fn the_newest_open_operation_is_found() {
+    use OperationState::{Done, Open, Undone};
+    type Stored<'a> = &'a [(&'a str, u64, &'a str, OperationState)];
+    let table: [(Stored, Option<(&str, bool)>); 7] = [
+        (&[], None),
+        (&[("node1", 4, "a", Done), ("node2", 4, "a", Done)], None),
+        (&[("node1", 4, "a", Open)], Some(("a", false))),
+        // Another voter knows that it is over.
+        (&[("node1", 4, "a", Open), ("node3", 4, "a", Undone)], Some(("a", true))),
+        // One later epoch may be of an operation that was refused; a majority is none.
+        (&[("node1", 4, "a", Open), ("node3", 5, "b", Undone)], Some(("a", false))),
+        (
+            &[("node1", 4, "a", Open), ("node2", 5, "b", Done), ("node3", 5, "b", Done)],
+            Some(("a", true)),
+        ),
+        (&[("node1", 4, "a", Open), ("node2", 6, "b", Open)], Some(("b", false))),
+    ];
+    for (all, expected) in table {
+        let world = stored(all);
+        let found = Interrupted::find(&world.inventory, &world.snapshot("c0"), None);
+        let found = found.as_ref().map(|i| (i.record.id.as_str(), i.over));
+        assert_eq!(found, expected, "{all:?}");
+    }
+    let world = stored(&[("node1", 4, "a", Open), ("node2", 6, "b", Open)]);
+    let snapshot = world.snapshot("c0");
+    let named = Interrupted::find(&world.inventory, &snapshot, Some("a")).expect("by its id");
+    assert_eq!(named.record.id, "a");
+    assert!(Interrupted::find(&world.inventory, &snapshot, Some("c")).is_none());
+    assert_eq!(next_epoch(&snapshot), 7);
+    assert_eq!(open_operations(&snapshot), ["a", "b"]);
+}
+
+#[test]
+fn what_becomes_of_an_interrupted_operation() {
+    type Spoil = fn(&mut World);
+    fn primary_is(world: &mut World, name: &str) {
+        for (node, state) in &mut world.nodes {
+            state.server = if node.as_str() == name { Server::Primary } else { Server::Recovery };
+        }
+    }
+    fn down(world: &mut World, name: &str) {
+        world.nodes[&host(name)].server = Server::Down;
+    }
+    let table: [(Spoil, bool, &str); 12] = [
+        (|_| {}, false, "undo"),
+        (|w| down(w, "node1"), false, "undo"),
+        (|w| primary_is(w, "node2"), false, "node2"),
+        (|w| w.nodes[&host("node2")].server = Server::Primary, false, "more than one"),
+        (|w| primary_is(w, "node3"), false, "knows nothing of"),
+        (|w| down(w, "node2"), false, "node2 does not answer"),
+        (|w| w.power_off(&host("node2")), false, "node2 does not answer"),
+        (|w| w.power_off(&host("node1")), false, "node1 cannot be reached"),
+        // It is over: only what is left of it is done, by whoever is the primary now.
+        (|_| {}, true, "undo"),
+        (|w| w.power_off(&host("node2")), true, "undo"),
+        (|w| primary_is(w, "node3"), true, "node3"),
+        (
+            |w| {
+                down(w, "node1");
+                w.power_off(&host("node2"));
+            },
+            true,
+            "node2 does not answer",
+        ),
+    ];
+    for (number, (spoil, over, expected)) in table.iter().enumerate() {
+        let mut world = World::new(ASYNC, "");
+        spoil(&mut world);
+        let record = record("a", "node2", OperationState::Open);
+        let interrupted = Interrupted { record, over: *over };
+        let said = match interrupted.settle(&world.snapshot("c0")) {
+            Settlement::Undo => "undo".to_owned(),
+            Settlement::Finish { primary } => primary.0,
+            Settlement::Refuse { why, .. } => why,
+        };
+        assert!(said.contains(expected), "{number}: {said:?}, not {expected:?}");
+        assert_eq!(interrupted.needed().is_empty(), *over);
+    }
+}
+
+#[test]
+fn what_a_step_says() {
+    let stop = Action::Stop { seconds: 1 };
+    let promote = Action::Promote { seconds: 1 };
+    let table: [(&Action, i32, &str, &str, &str); 9] = [
+        (&Action::Claim, 0, "done=epoch 7\n", "", "done epoch 7"),
+        (&Action::Claim, 0, "refused=a later one\n", "", "refused a later one"),
+        (&Action::Checkpoint, 0, "failed=no room\n", "noise", "failed no room"),
+        // A refusal counts, whatever else was said.
+        (&Action::Claim, 0, "made=x\nrefused=no\ndone=\n", "", "refused no"),
+        (&Action::Claim, 255, "", "", "unknown exit status 255"),
+        (&promote, 1, "", "first\n  last line \n\n", "unknown exit status 1: last line"),
+        (&promote, 0, "timeline=7\ndone=writable\n", "", "done writable"),
+        // Without the end of the WAL a stop is no proof.
+        (&stop, 0, "done=stopped\n", "", "failed the end of its WAL cannot be read"),
+        (&stop, 0, "shutdown_lsn=0/3\nshutdown_timeline=2\ndone=\n", "", "done "),
+    ];
+    for (action, rc, stdout, stderr, expected) in table {
+        let said = match read_outcome(action, rc, stdout, stderr) {
+            Outcome::Done(report) => format!("done {}", report.text),
+            Outcome::Refused(why) => format!("refused {why}"),
+            Outcome::Failed(why) => format!("failed {why}"),
+            Outcome::Unknown(why) => format!("unknown {why}"),
+        };
+        assert_eq!(said, expected, "{stdout:?}");
+    }
+    let report = |action: &Action, stdout: &str| match read_outcome(action, 0, stdout, "") {
+        Outcome::Done(report) => report,
+        other => panic!("{other:?}"),
+    };
+    let shutdown = report(&stop, "shutdown_lsn=1/A0\nshutdown_timeline=2\ndone=\n").shutdown;
+    let shutdown = shutdown.expect("a proof");
+    assert_eq!((shutdown.checkpoint, shutdown.timeline), (Lsn(0x1_0000_00A0), Timeline(2)));
+    let promoted = report(&promote, "timeline=7\ndone=\n").promoted.expect("promoted");
+    assert_eq!(promoted.timeline, Timeline(7));
+    let slots = Action::Slots { names: Vec::new(), kept: Vec::new() };
+    assert_eq!(report(&slots, "made=a\nmade=b\ndone=\n").made, ["a", "b"]);
+    let settle = Action::Settle { seconds: 1 };
+    let asked = report(&settle, "not_promoted=1\ndone=\n");
+    assert!(asked.not_promoted && !asked.changed);
+    assert!(report(&Action::Claim, "done=\n").changed);
+    assert!(!report(&Action::Claim, "unchanged=1\ndone=\n").changed);
+}
