@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     /// Where relative `src:` paths are looked for.
     pub(super) file_roots: Vec<PathBuf>,
     hosts: Vec<HostName>,
+    /// Every node is looked at, whatever the hosts are and the playbook says.
+    pub(super) look_at_all: bool,
     pub(super) extra: ExtraVars,
     lab: Option<LabHosts>,
 }
@@ -193,6 +195,7 @@ fn prepare_for(
         path,
         file_roots: vec![PathBuf::new(), dir.clone(), dir.join("files"), dir.join("templates")],
         hosts,
+        look_at_all: false,
         extra,
         lab: lab_hosts,
     })
@@ -296,6 +299,11 @@ impl Prepared {
         &self.hosts
     }
 
+    /// Narrows the run to these nodes, which the command line names.
+    pub(super) fn narrow(&mut self, nodes: Vec<HostName>) {
+        self.hosts = nodes;
+    }
+
     /// The journal of this run, if it can be written; a run does not depend on it.
     pub(super) fn journal(&self) -> Option<Arc<dyn Sink>> {
         let line = super::apply::journal_line;
@@ -321,7 +329,8 @@ impl Prepared {
     /// all, whatever `--limit` says about what may be changed.
     fn looked_at(&self, playbook: &Playbook) -> Vec<HostName> {
         let mut hosts = self.hosts.clone();
-        if playbook.plays.iter().any(|play| uses_live_roles(&play.hosts.text)) {
+        let live = playbook.plays.iter().any(|play| uses_live_roles(&play.hosts.text));
+        if live || self.look_at_all {
             let others = self.inventory.nodes.keys().filter(|name| !self.hosts.contains(name));
             hosts.extend(others.cloned());
         }

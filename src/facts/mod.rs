@@ -144,6 +144,8 @@ pub struct ClusterDir {
     pub control: Option<ControlData>,
     /// The newest timeline history file in `pg_wal`; none on timeline 1.
     pub history: Option<History>,
+    /// The timeline of the newest file in `pg_wal`.
+    pub wal_timeline: Option<Timeline>,
 }
 
 /// A timeline history file: where each ancestor of `timeline` was left.

@@ -505,10 +505,10 @@ impl Checks<'_> {
     }
 
     fn node_at(&self, database: &PoolerDatabase) -> Option<HostName> {
-        let nodes = self.inventory.nodes.keys();
-        let is_there =
-            |n: &&HostName| self.inventory.postgres_of(n).is_some_and(|node| database.is_at(&node));
-        nodes.cloned().find(|n| is_there(&n))
+        let is_there = |name: &&HostName| {
+            self.inventory.postgres_of(name).is_some_and(|node| database.is_at(&node))
+        };
+        self.inventory.nodes.keys().find(is_there).cloned()
     }
 
     /// Whether its clients can wait, and their transactions end.
@@ -535,13 +535,13 @@ impl Checks<'_> {
         let worth = [
             "clock_skew",
             "disk_nearly_full",
-            "system_id_mismatch",
+            "system_identifier_mismatch",
             "timeline_fork",
             "settings_overridden",
         ];
         let found = findings(self.inventory, self.snapshot, self.topology, clocks);
         for finding in found.iter().filter(|f| worth.contains(&f.code)) {
-            let fatal = finding.code == "system_id_mismatch"
+            let fatal = finding.code == "system_identifier_mismatch"
                 && finding.node.as_ref() == Some(self.candidate);
             let level = if fatal { Level::Refused } else { Level::Warning };
             self.out.push(Check {

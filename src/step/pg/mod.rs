@@ -10,15 +10,19 @@ mod database;
 mod defaults;
 mod event;
 mod extension;
+mod fence;
 mod files;
 mod follow;
 mod hba;
 mod initdb;
+mod ladder;
+mod leftovers;
 mod members;
 mod operation;
 mod parameters;
 mod passfile;
 mod query;
+mod rejoin;
 mod role;
 mod role_sql;
 mod service;
@@ -47,9 +51,14 @@ pub(super) const KINDS: &[&Kind] = &[
     &passfile::KIND,
     &slot::KIND,
     &basebackup::KIND,
+    &rejoin::REJOIN,
+    &rejoin::REWIND,
+    &fence::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,
+    &leftovers::SLOTS,
+    &leftovers::DATA,
     &sync::KIND,
     &query::QUERY,
     &query::CHECKPOINT,
