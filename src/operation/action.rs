@@ -45,6 +45,8 @@ pub enum Action {
     Follow { upstream: HostName, start: bool },
     /// What the node followed as a standby is taken out of its configuration.
     FollowNobody,
+    /// Write the operation into the cluster's own history, pgorch.events.
+    Record { kind: String },
     /// Take the fence marker away and start the server as what it was: the undoing of a stop.
     Start { seconds: u64 },
     /// A command of the user's on the step's host.
@@ -150,6 +152,7 @@ impl Action {
             Action::Settle { .. } => "settle",
             Action::Follow { .. } => "follow",
             Action::FollowNobody => "follow_nobody",
+            Action::Record { .. } => "record",
             Action::Start { .. } => "start",
             Action::Hook { .. } => "hook",
             Action::ControllerHook { time: HookTime::BeforePromote, .. } => "before_promote",
@@ -191,6 +194,7 @@ impl Action {
             Action::Settle { .. } => "whether the promotion took place".to_owned(),
             Action::Follow { upstream, start: false } => format!("follow {upstream}"),
             Action::Follow { upstream, start: true } => format!("start as a standby of {upstream}"),
+            Action::Record { kind } => format!("\"{kind}\" into pgorch.events"),
             Action::FollowNobody => "a primary follows nobody".to_owned(),
             Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),
             Action::Hook { argv } => argv.join(" "),

@@ -505,9 +505,8 @@ impl Checks<'_> {
     }
 
     fn node_at(&self, database: &PoolerDatabase) -> Option<HostName> {
-        let is_there = |name: &&HostName| {
-            self.inventory.postgres_of(name).is_some_and(|node| database.is_at(&node))
-        };
+        let is_there =
+            |n: &&HostName| self.inventory.postgres_of(n).is_some_and(|node| database.is_at(&node));
         self.inventory.nodes.keys().find(is_there).cloned()
     }
 

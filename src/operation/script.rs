@@ -12,7 +12,7 @@ use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{conf_line, literal, sql};
-use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
+use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf};
 
 /// Who carries out an operation, and under which epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +91,7 @@ pub fn command(
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
         Action::Follow { upstream, start } => (follow(&node()?, inventory, upstream, *start)?, 360),
+        Action::Record { kind } => (record_event(&node()?, identity, kind), 30),
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
@@ -341,6 +342,21 @@ fn follow(
         .set("streaming", &streaming)
         .set("unused", &unused)
         .line(include_str!("scripts/follow.sh")))
+}
+
+fn record_event(node: &NodeSettings, identity: &Identity, kind: &str) -> Script {
+    let record = &identity.record;
+    let data = serde_json::json!({
+        "from": record.primary,
+        "to": record.candidate,
+        "epoch": identity.epoch,
+        "operation": record.id,
+        "controller": record.controller,
+        "started": record.started,
+        "proof": record.proof,
+    });
+    let insert = event_sql(kind, Some(record.candidate.as_str()), &data.to_string());
+    simple(node, insert.trim_end_matches(';'))
 }
 
 fn follow_nobody(node: &NodeSettings) -> Script {

@@ -302,6 +302,12 @@ pub fn is_operation(kind: &Kind) -> bool {
     OPERATION.contains(&kind.name)
 }
 
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+#[must_use]
+pub fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    pg::event_sql(kind, node, data)
+}
+
 /// The text of `pgorch.standby.conf` on a primary.
 pub const FOLLOWS_NOBODY: &str = pg::FOLLOWS_NOBODY;
 

@@ -75,6 +75,11 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::PROMOTE,
 ];
 
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+pub(super) fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    format!("BEGIN;\n{}{}COMMIT;", members::SCHEMA, members::event(kind, node, data))
+}
+
 /// The text of `pgorch.standby.conf` on a primary.
 pub(super) const FOLLOWS_NOBODY: &str = follow::FOLLOWS_NOBODY;
 
