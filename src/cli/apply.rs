@@ -12,9 +12,9 @@ use super::load::{self, Lab, Prepared};
 use super::sources::{self, Loaded};
 use super::{again, block_on, listing, saved};
 use crate::event::{Event, Kind, Sink};
-use crate::model::Exit;
+use crate::model::{Exit, HostName};
 use crate::playbook::{self, Playbook};
-use crate::runner::{Report, Runner, Selection};
+use crate::runner::{PrimaryRule, Report, Runner, Selection};
 use crate::step::Options;
 use crate::syntax::Source;
 use crate::topology;
@@ -22,7 +22,7 @@ use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee, Verbosity, event_json
 
 /// What is done with the playbook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Apply,
     Plan,
 }
@@ -82,7 +82,7 @@ pub(super) fn run(common: &Common, playbook: &Path, run: &RunArgs) -> Result<Exi
     go(common, run, prepared, loaded, mode(run), extra)
 }
 
-fn mode(run: &RunArgs) -> Mode {
+pub(super) fn mode(run: &RunArgs) -> Mode {
     if run.check { Mode::Plan } else { Mode::Apply }
 }
 
@@ -91,7 +91,7 @@ fn lists(run: &RunArgs) -> bool {
 }
 
 /// A read-only run makes no lab, and a listing needs none.
-fn prepare(
+pub(super) fn prepare(
     common: &Common,
     file: Option<PathBuf>,
     run: &RunArgs,
@@ -140,10 +140,18 @@ fn apply_saved(common: &Common, file: &Path, run: &RunArgs) -> Result<Exit, CliE
 
 /// What differs between the doors.
 #[derive(Default)]
-struct Extra {
+pub(super) struct Extra {
     command: String,
     /// End with the topology and a URI.
     summary: bool,
+    /// Who may be taken for the primary.
+    pub(super) primary: PrimaryRule,
+    /// It is for standbys: refused where the primary is among the hosts.
+    pub(super) standbys_only: bool,
+    /// Restarting is what the command is for.
+    pub(super) restart: bool,
+    /// What would be refused on any of the hosts is refused before any is touched.
+    pub(super) all_or_nothing: bool,
     save: Option<PathBuf>,
     saved: Option<saved::SavedPlan>,
     playbook_dir: Option<PathBuf>,
@@ -151,8 +159,13 @@ struct Extra {
 }
 
 impl Extra {
-    fn of(command: &str) -> Self {
+    pub(super) fn of(command: &str) -> Self {
         Extra { command: command.to_owned(), ..Extra::default() }
+    }
+
+    /// For a command on single nodes.
+    pub(super) fn of_nodes(command: &str) -> Self {
+        Extra { all_or_nothing: true, ..Extra::of(command) }
     }
 }
 
@@ -170,7 +183,7 @@ impl Sink for Gate {
     }
 }
 
-fn go(
+pub(super) fn go(
     common: &Common,
     run: &RunArgs,
     prepared: Prepared,
@@ -212,8 +225,11 @@ async fn execute(
         prepared.runner(playbook, select, sink, interrupt::listen(), roots, common).await?;
     let command = if mode == Mode::Plan { "plan".to_owned() } else { extra.command.clone() };
     runner.sink.emit(&Event::run(Kind::RunStarted { command, hosts }, cluster));
-    let options =
-        Options { restart: run.restart, check: mode == Mode::Plan, destroy: run.destroy.clone() };
+    let options = Options {
+        restart: run.restart || extra.restart,
+        check: mode == Mode::Plan,
+        destroy: run.destroy.clone(),
+    };
     runner.first_batch(&options).await;
     if runner.interrupted() {
         return Ok(stopped(common, &runner));
@@ -228,10 +244,15 @@ async fn execute(
         let hint = "if its controller is gone: pgorch resume";
         return Ok(refuse(common, mode, &runner, Exit::Refused, ["operation_open", &why, hint]));
     }
-    if runner.needs_primary()
-        && let Err(refusal) = runner.resolve_primary()
+    let starts = matches!(extra.primary, PrimaryRule::Start { .. });
+    if (starts || runner.needs_primary())
+        && let Err(refusal) = runner.resolve_primary(&extra.primary)
     {
         return Ok(refused(common, mode, &runner, &refusal));
+    }
+    let primary = runner.live().primary.clone().filter(|p| runner.select.hosts.contains(p));
+    if let Some(primary) = primary.filter(|_| extra.standbys_only) {
+        return Ok(is_primary(common, mode, &runner, &primary));
     }
     if let Some(saved) = &extra.saved {
         gate.open.store(false, Ordering::Relaxed);
@@ -246,6 +267,9 @@ async fn execute(
         let report = runner.pass(&options).await;
         return finish_plan(common, run, &runner, &report, &extra).await;
     }
+    if extra.all_or_nothing && refuses(&runner, &options, &gate).await {
+        return Ok(ended(&runner, Exit::Refused));
+    }
     let options = match consent(common, &runner, &options, &gate, extra.saved.is_some()).await {
         Consent::Go(options) => options,
         Consent::Stop(exit) => return Ok(exit),
@@ -256,6 +280,19 @@ async fn execute(
     let exit = report.exit.unwrap_or(Exit::Done);
     tell_end(common, &runner, &report, exit, &extra).await;
     Ok(exit)
+}
+
+/// Whether a step would refuse, as far as can be seen before anything is touched; each is told.
+async fn refuses(runner: &Runner, options: &Options, gate: &Gate) -> bool {
+    gate.open.store(false, Ordering::Relaxed);
+    let report = runner.pass(&Options { check: true, ..options.clone() }).await;
+    gate.open.store(true, Ordering::Relaxed);
+    let refused: Vec<_> = report.problems.into_iter().filter(|p| p.refused).collect();
+    for problem in &refused {
+        let kind = Kind::Refused { code: "precondition".to_owned(), hint: problem.hint.clone() };
+        runner.sink.emit(&Event::run(kind, problem.message.clone()));
+    }
+    !refused.is_empty()
 }
 
 /// Where relative paths of files are looked for: as Ansible does beside the playbook first.
@@ -293,6 +330,13 @@ fn refused(common: &Common, mode: Mode, runner: &Runner, refusal: &topology::Boo
     let unreachable = runner.snapshot().nodes.values().any(unknown);
     let exit = if unreachable { Exit::Unreachable } else { Exit::Refused };
     refuse(common, mode, runner, exit, [code, reason, hint])
+}
+
+/// A command for standbys that was given the primary.
+fn is_primary(common: &Common, mode: Mode, runner: &Runner, primary: &HostName) -> Exit {
+    let why = format!("{primary} is the primary");
+    let hint = "pgorch switchover --to NODE makes another node the primary, and this one follows";
+    refuse(common, mode, runner, Exit::Refused, ["is_the_primary", &why, hint])
 }
 
 /// A saved plan that is not what would happen now.

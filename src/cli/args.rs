@@ -192,6 +192,86 @@ pub(super) enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Write nodes into the cluster's metadata (default: all that hold its data)
+    Register {
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Bring old primaries and standbys that lost the way back as standbys, the cheapest way first
+    Rejoin {
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Which way; auto takes the cheapest that is sure to work, and the next if it fails
+        #[arg(long, value_enum, default_value_t = Method::Auto)]
+        method: Method,
+        /// Remove the old data that a copy has kept, once the node streams
+        #[arg(long)]
+        discard_old: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Base backup into nodes that have no data; --destroy NODE:PATH replaces what is there
+    Clone {
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// The node to copy from, such as a standby (default: the one that it will follow)
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
+        /// At most this much per second, such as 50M
+        #[arg(long, value_name = "RATE")]
+        max_rate: Option<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Have a standby stream from another node, until the next apply restores the declared one
+    Follow {
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// The node to stream from (default: the inventory's `follow`, or the primary)
+        #[arg(long, value_name = "NODE")]
+        upstream: Option<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Restart servers: these, or all that owe a restart; standbys first, the primary last
+    Restart {
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Without names: also those that owe no restart
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Have servers read their configuration again (default: all)
+    Reload {
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Stop servers, until `start` or the next boot of their hosts
+    Stop {
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// One of them may be the running primary
+        #[arg(long)]
+        primary: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Start servers; refuses what would be a second primary
+    Start {
+        #[arg(required_unless_present = "all", value_name = "NODE")]
+        nodes: Vec<String>,
+        /// After a cold start of everything: the newest as the primary, then the standbys
+        #[arg(long, conflicts_with = "nodes")]
+        all: bool,
+        #[command(flatten)]
+        run: RunArgs,
+    },
     /// Make another node the primary, without losing a row; undone if it cannot finish
     Switchover(SwitchoverArgs),
     /// Replace a primary that is gone or hangs by a standby
@@ -284,6 +364,31 @@ pub(super) enum Command {
     Later(Later),
 }
 
+/// Ways in which an old node comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Method {
+    /// The cheapest that is sure to work
+    Auto,
+    /// As it is: everything that it has is in the primary's history
+    Start,
+    /// pg_rewind: back to where its history left the primary's
+    Rewind,
+    /// A new base backup; the old data is kept beside it
+    Clone,
+}
+
+impl Method {
+    /// The word in playbooks.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Method::Auto => "auto",
+            Method::Start => "start",
+            Method::Rewind => "rewind",
+            Method::Clone => "clone",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaOf {
     Inventory,
@@ -329,22 +434,6 @@ pub(super) enum LabCommand {
 /// Commands of the contract that are not built yet: they answer so, with exit 2.
 #[derive(Debug, Subcommand)]
 pub(super) enum Later {
-    /// Change a standby's upstream (not built yet)
-    Follow(Rest),
-    /// Base backup into a node (not built yet)
-    Clone(Rest),
-    /// Bring an old primary back as a standby (not built yet)
-    Rejoin(Rest),
-    /// Restart nodes (not built yet)
-    Restart(Rest),
-    /// Reload nodes (not built yet)
-    Reload(Rest),
-    /// Stop nodes (not built yet)
-    Stop(Rest),
-    /// Start nodes (not built yet)
-    Start(Rest),
-    /// Add a node to the cluster's metadata (not built yet)
-    Register(Rest),
     /// Poll, decide, fail over, rejoin (not built yet)
     Watch(Rest),
     /// Watch looks on but does not act (not built yet)

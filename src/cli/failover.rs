@@ -6,7 +6,7 @@ use super::args::{Common, FailoverArgs};
 use super::error::CliError;
 use super::load::{self, Prepared};
 use super::switchover::{
-    ask, ended, identity, look, node_named, refusal_exit, roles, show_plan, tell_checks, tell_end,
+    ask, ended, identity, look, node_named, refusal_exit, show_plan, tell_checks, tell_end,
 };
 use super::{block_on, sources};
 use crate::clock;
@@ -56,7 +56,7 @@ async fn replace(
         Err(checks) => {
             let seconds = clock::now().since(started).as_secs_f64();
             tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
-            return Ok(refusal_exit(&runner, &checks)).map(|exit| ended(&runner, exit));
+            return Ok(refusal_exit(&runner, &checks).await).map(|exit| ended(&runner, exit));
         }
     };
     tell(&runner, &found);
@@ -65,8 +65,8 @@ async fn replace(
     let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
     let Some(first) = first else { return Ok(ended(&runner, Exit::Refused)) };
     let make = |candidate: &HostName| -> Result<Plan, String> {
-        let all = roles(&runner, &inventory, &topology, &found.primary, candidate);
-        let plan = lower("failover", &playbook, &inventory, &Roles { proof: found.proof, ..all })?;
+        let roles = Roles::seen(&inventory, &snapshot, &found.primary, candidate, found.proof);
+        let plan = lower("failover", &playbook, &inventory, &roles)?;
         verify(&plan).map(|()| plan)
     };
     let plan = make(&first).map_err(|why| {

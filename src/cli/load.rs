@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tokio::sync::watch;
 
 use super::args::Common;
@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     /// Where relative `src:` paths are looked for.
     pub(super) file_roots: Vec<PathBuf>,
     hosts: Vec<HostName>,
+    /// Every node is looked at, whatever the hosts are and the playbook says.
+    pub(super) look_at_all: bool,
     pub(super) extra: ExtraVars,
     lab: Option<LabHosts>,
 }
@@ -193,6 +195,7 @@ fn prepare_for(
         path,
         file_roots: vec![PathBuf::new(), dir.clone(), dir.join("files"), dir.join("templates")],
         hosts,
+        look_at_all: false,
         extra,
         lab: lab_hosts,
     })
@@ -296,6 +299,11 @@ impl Prepared {
         &self.hosts
     }
 
+    /// Narrows the run to these nodes, which the command line names.
+    pub(super) fn narrow(&mut self, nodes: Vec<HostName>) {
+        self.hosts = nodes;
+    }
+
     /// The journal of this run, if it can be written; a run does not depend on it.
     pub(super) fn journal(&self) -> Option<Arc<dyn Sink>> {
         let line = super::apply::journal_line;
@@ -321,7 +329,8 @@ impl Prepared {
     /// all, whatever `--limit` says about what may be changed.
     fn looked_at(&self, playbook: &Playbook) -> Vec<HostName> {
         let mut hosts = self.hosts.clone();
-        if playbook.plays.iter().any(|play| uses_live_roles(&play.hosts.text)) {
+        let live = playbook.plays.iter().any(|play| uses_live_roles(&play.hosts.text));
+        if live || self.look_at_all {
             let others = self.inventory.nodes.keys().filter(|name| !self.hosts.contains(name));
             hosts.extend(others.cloned());
         }
@@ -477,8 +486,8 @@ impl Prepared {
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, file_roots))
     }
 
-    /// A runner that only looks: at the selected hosts and at every node, without which the state
-    /// of the cluster is not known.
+    /// A runner that only looks: at the selected hosts, at every node, without which the state of the
+    /// cluster is not known, and at every pooler, which leads to its primary.
     pub(super) async fn looker(
         self,
         select: Selection,
@@ -486,11 +495,10 @@ impl Prepared {
         interrupt: watch::Receiver<u8>,
         common: &Common,
     ) -> Result<Runner, CliError> {
-        let all = self.inventory.nodes.keys();
-        let hosts: Vec<HostName> = all
-            .chain(self.hosts.iter().filter(|h| !self.inventory.nodes.contains_key(*h)))
-            .cloned()
-            .collect();
+        let inventory = &self.inventory;
+        let needed = inventory.nodes.keys().chain(inventory.routing.poolers.keys());
+        let hosts: IndexSet<HostName> = needed.chain(&self.hosts).cloned().collect();
+        let hosts: Vec<HostName> = hosts.into_iter().collect();
         let links = self.links_to(common, &hosts).await?;
         let (vars, playbook) = (self.run_vars(), Playbook::default());
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, Vec::new()))

@@ -17,6 +17,7 @@ mod lab;
 mod listing;
 mod load;
 mod meta;
+mod nodes;
 mod saved;
 mod secrets;
 mod sources;
@@ -89,6 +90,18 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let exit = match command {
         Command::Apply { file, run } => apply::apply(&common, file, &run)?,
         Command::Unregister { nodes, run } => apply::unregister(&common, &nodes, &run)?,
+        Command::Register { nodes, run } => nodes::register(&common, nodes, &run)?,
+        Command::Rejoin { nodes, method, discard_old, run } => {
+            nodes::rejoin(&common, nodes, method, discard_old, &run)?
+        }
+        Command::Clone { nodes, from, max_rate, run } => {
+            nodes::clone(&common, nodes, from, max_rate, &run)?
+        }
+        Command::Follow { node, upstream, run } => nodes::follow(&common, node, upstream, &run)?,
+        Command::Restart { nodes, force, run } => nodes::restart(&common, nodes, force, &run)?,
+        Command::Reload { nodes, run } => nodes::reload(&common, nodes, &run)?,
+        Command::Stop { nodes, primary, run } => nodes::stop(&common, nodes, primary, &run)?,
+        Command::Start { nodes, all, run } => nodes::start(&common, nodes, all, &run)?,
         Command::Plan { file, run, out } => apply::plan(&common, file, &run, out.as_deref())?,
         Command::Run { playbook, run } => apply::run(&common, &playbook, &run)?,
         Command::Status { check } => return status::status(&common, check),
@@ -121,25 +134,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 fn not_built(later: &Later) -> CliError {
     let text = format!("{later:?}").to_lowercase();
     let name = text.split('(').next().unwrap_or_default();
-    CliError::usage(format!("`pgorch {name}` is not built yet")).hint(until_then(later))
-}
-
-/// What does the same, or most of it, in this version.
-fn until_then(later: &Later) -> &'static str {
-    match later {
-        Later::Follow(_) => "write \"follow:\" into the inventory, then `pgorch apply`",
-        Later::Clone(_) => "`pgorch apply` clones into every empty data directory",
-        Later::Restart(_) => {
-            "`pgorch apply --restart` restarts what owes a restart, standbys first"
-        }
-        Later::Reload(_) => "`pgorch apply` reloads what owes a reload",
-        Later::Start(_) => {
-            "`pgorch apply` starts standbys; a primary: pgorch exec -b -l NODE -- systemctl start UNIT"
-        }
-        Later::Stop(_) => "pgorch exec -b -l NODE -- systemctl stop UNIT",
-        Later::Register(_) => "`pgorch apply` registers every node that holds the cluster's data",
-        _ => "this version builds clusters and shows them; roles change in a later one",
-    }
+    CliError::usage(format!("`pgorch {name}` is not built yet"))
+        .hint("roles change by `pgorch switchover`; `pgorch --help` lists what there is")
 }
 
 /// An async runtime for one command: two workers are enough, the work is waiting.

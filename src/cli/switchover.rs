@@ -1,5 +1,6 @@
 //! `switchover` and `resume`: operations that change who is the primary.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use crate::facts::{Observation, OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Known, Level, Plan, Proof, Roles, Settlement, lower, settle,
-    switchover_checks, verify,
+    Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Proof, Roles, Settlement, lower,
+    next_epoch, open_operations, switchover_checks, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{Operated, Runner, Selection};
-use crate::topology::{self, Topology};
+use crate::topology;
 use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
 
 /// `pgorch switchover --to NODE`.
@@ -106,7 +107,7 @@ async fn change_over(
 ) -> Result<Exit, CliError> {
     let started = clock::now();
     let (runner, inventory) = look(common, prepared, "switchover").await?;
-    let preflight = runner.look_before(&candidate).await;
+    let looked = runner.look_before(&candidate).await;
     if runner.interrupted() {
         return Ok(ended(&runner, Exit::Interrupted));
     }
@@ -117,15 +118,15 @@ async fn change_over(
         return Ok(ended(&runner, Exit::Done));
     }
     let clocks = runner.clock_offsets();
-    let checks =
-        switchover_checks(&inventory, &snapshot, &topology, &candidate, &preflight, &clocks);
+    let checks = switchover_checks(&inventory, &snapshot, &topology, &candidate, &looked, &clocks);
     let seconds = clock::now().since(started).as_secs_f64();
     tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
     let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
-        return Ok(ended(&runner, refusal_exit(&runner, &checks)));
+        return Ok(ended(&runner, refusal_exit(&runner, &checks).await));
     };
-    let roles = roles(&runner, &inventory, &topology, &primary, &candidate);
+    let proof = Proof::CleanStop;
+    let roles = Roles::seen(&inventory, &snapshot, &primary, &candidate, proof);
     let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
     if let Err(why) = verify(&plan) {
         let text = format!("the playbook makes no safe switchover: {why}");
@@ -169,32 +170,7 @@ fn nobody_elects(_: &Known) -> Result<Plan, String> {
     Err("the candidate cannot be chosen in this operation".to_owned())
 }
 
-/// Who takes part: standbys that cannot be reached follow when they are back.
-pub(super) fn roles(
-    runner: &Runner,
-    inventory: &Inventory,
-    topology: &Topology,
-    primary: &HostName,
-    candidate: &HostName,
-) -> Roles {
-    let siblings = topology.standbys().filter(|n| *n != candidate).cloned().collect();
-    let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    let snapshot = runner.snapshot();
-    let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
-    Roles {
-        primary: primary.clone(),
-        candidate: candidate.clone(),
-        siblings,
-        voters,
-        absent: absent.map(|(name, _)| name.clone()).collect(),
-        proof: Proof::CleanStop,
-    }
-}
-
 pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
-    let snapshot = runner.snapshot();
-    let stored =
-        snapshot.nodes.values().filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.epoch));
     let record = OperationRecord {
         id: clock::random_id(),
         kind: kind.to_owned(),
@@ -202,9 +178,12 @@ pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
         primary: roles.primary.clone(),
         candidate: roles.candidate.clone(),
         state: OperationState::Open,
+        proof: roles.proof,
+        elected: false,
         started: clock::wall().to_string(),
     };
-    Identity { epoch: stored.max().unwrap_or(0) + 1, record }
+    let snapshot = runner.snapshot();
+    Identity { epoch: next_epoch(&snapshot), record, replaces: Vec::new() }
 }
 
 /// `user@host` of this process, for people.
@@ -220,8 +199,7 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let (runner, inventory) = look(common, prepared, "resume").await?;
     let options = crate::step::Options { check: true, ..crate::step::Options::default() };
     runner.first_batch(&options).await;
-    let open = open_operations(&runner);
-    let Some(record) = open.into_iter().find(|o| id.is_none_or(|id| o.id == id)) else {
+    let Some(interrupted) = Interrupted::find(&inventory, &runner.snapshot(), id) else {
         let text = "no operation is open on the nodes that can be reached: nothing to do";
         runner.sink.emit(&Event::run(Kind::Notice, text));
         if common.output == Output::Human {
@@ -229,6 +207,7 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
         }
         return Ok(ended(&runner, Exit::Done));
     };
+    let record = &interrupted.record;
     notice(
         &runner,
         &record.candidate,
@@ -237,91 +216,46 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
             record.kind, record.controller, record.started
         ),
     );
-    let topology = topology::analyse(&inventory, &runner.snapshot());
-    let everybody = taking_part(&runner, &inventory, &topology, &record);
-    // The higher epoch first: after that nothing of the interrupted operation can take effect any more,
-    // on whomever it may have meant to promote.
+    // The higher epoch first: after that nothing of the interrupted operation can take effect any more.
+    let proof = record.proof;
+    let seen = runner.snapshot();
+    let roles = Roles::seen(&inventory, &seen, &record.primary, &record.candidate, proof);
     let identity = Identity {
-        record: OperationRecord {
-            id: clock::random_id(),
-            controller: controller(),
-            ..record.clone()
-        },
-        ..identity(&runner, &record.kind, &everybody)
+        replaces: open_operations(&runner.snapshot()),
+        ..identity(&runner, &record.kind, &roles)
     };
-    let meant = open_operations(&runner).into_iter().map(|o| o.candidate).collect();
-    let claim = Driver::claiming(&record.kind, &everybody, meant);
-    let claimed = runner.operate(claim, identity.clone(), &nobody_elects).await;
+    let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+    let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
         return Ok(tell_end(common, &runner, &claimed, started).await);
     }
     runner.gather_again().await;
-    match settle(&record, &runner.snapshot()) {
+    let settlement = interrupted.settle(&runner.snapshot());
+    let new_primary = match &settlement {
         Settlement::Refuse { why, hint } => {
-            let kind = Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint) };
-            runner.sink.emit(&Event::run(kind, why));
-            Ok(ended(&runner, Exit::Refused))
+            let kind =
+                Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint.clone()) };
+            runner.sink.emit(&Event::run(kind, why.clone()));
+            return Ok(ended(&runner, Exit::Refused));
         }
-        Settlement::Finish => {
-            let playbook = playbook_of(&record.kind)?;
-            let plan =
-                lower(&record.kind, &playbook, &inventory, &everybody).map_err(CliError::usage)?;
-            let driver = Driver::after_promotion(plan);
-            let operated = runner.operate(driver, identity, &nobody_elects).await;
-            Ok(tell_end(common, &runner, &operated, started).await)
-        }
-        Settlement::Undo => {
-            let driver = Driver::undoing(&record.kind, &everybody);
-            let operated = runner.operate(driver, identity, &nobody_elects).await;
-            let exit = tell_end(common, &runner, &operated, started).await;
-            Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
-        }
-    }
-}
-
-/// The roles of an operation that was interrupted, with those who can be reached now.
-fn taking_part(
-    runner: &Runner,
-    inventory: &Inventory,
-    topology: &Topology,
-    record: &OperationRecord,
-) -> Roles {
-    let switchover = record.kind == "switchover";
-    let proof = if switchover { Proof::CleanStop } else { Proof::Fenced };
-    let mut roles = roles(runner, inventory, topology, &record.primary, &record.candidate);
-    roles.siblings.retain(|n| *n != record.primary);
-    Roles { proof, ..roles }
+        Settlement::Finish { primary } => primary,
+        Settlement::Undo => &record.candidate,
+    };
+    let roles = Roles::seen(&inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+    let playbook = playbook_of(&record.kind)?;
+    let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
+    let driver = match settlement {
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan),
+        Settlement::Undo => Driver::undoing(plan),
+        _ => Driver::after_promotion(plan),
+    };
+    let operated = runner.operate(driver, identity, &nobody_elects).await;
+    let exit = tell_end(common, &runner, &operated, started).await;
+    Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
 }
 
 fn playbook_of(kind: &str) -> Result<Playbook, CliError> {
     Ok(sources::playbook(&PathBuf::from(format!("playbooks/{kind}.yml")))?.playbook)
-}
-
-/// The open operations with the highest epoch: one, or an election's two with different candidates.
-fn open_operations(runner: &Runner) -> Vec<OperationRecord> {
-    let snapshot = runner.snapshot();
-    let stored: Vec<_> = snapshot
-        .nodes
-        .values()
-        .filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.clone()))
-        .collect();
-    let newest = stored.iter().map(|e| e.epoch).max().unwrap_or(0);
-    let mut records: Vec<OperationRecord> = Vec::new();
-    for record in stored.iter().filter(|e| e.epoch == newest).filter_map(|e| e.open()) {
-        if !records.contains(record) {
-            records.push(record.clone());
-        }
-    }
-    // Whoever is out of recovery already is the one that it came to.
-    let out = |r: &OperationRecord| {
-        snapshot
-            .nodes
-            .get(&r.candidate)
-            .and_then(Observation::server)
-            .is_some_and(|s| !s.in_recovery)
-    };
-    records.sort_by_key(|r| !out(r));
-    records
 }
 
 pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
@@ -346,11 +280,18 @@ pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, secon
     }
 }
 
-/// A node that cannot be reached is said so by the exit code.
-pub(super) fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+/// A host that cannot be reached is said so by the exit code.
+pub(super) async fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     let snapshot = runner.snapshot();
-    let unknown =
-        |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
+    let mut lost = BTreeSet::new();
+    for (name, link) in &runner.links {
+        if link.lock().await.unreachable.is_some() {
+            lost.insert(name.clone());
+        }
+    }
+    let unknown = |name: &HostName| {
+        lost.contains(name) || matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }))
+    };
     let nobody = snapshot.nodes.keys().all(unknown);
     let cut = checks
         .iter()
@@ -423,11 +364,12 @@ pub(super) async fn tell_end(
     let seconds = clock::now().since(started).as_secs_f64();
     let planned = operated.outage.filter(|_| operated.planned);
     let outage = planned.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
-    let outage = outage.unwrap_or_default();
+    let held = operated.held.map(|h| format!(", clients held {:.2} s", h.as_secs_f64()));
+    let outage = outage.unwrap_or_default() + &held.unwrap_or_default();
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
         End::Incomplete => format!(
-            "{candidate} is the primary{outage}, and not everybody follows it yet: pgorch apply, or pgorch resume"
+            "{candidate} is the primary{outage}, and not all is done: see above, then pgorch apply or pgorch resume"
         ),
         End::Undone => "undone: everything is as it was".to_owned(),
         End::Broken => {
@@ -441,6 +383,7 @@ pub(super) async fn tell_end(
     let data = serde_json::json!({
         "end": format!("{:?}", finished.end).to_lowercase(),
         "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
+        "held_seconds": operated.held.map(|h| h.as_secs_f64()),
         "seconds": seconds,
     });
     runner.sink.emit(&Event::run(Kind::Operation { data }, text));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CannotLook, ClusterDir, DataDir, InstanceFacts, UnitFacts, control, epoch, server};
 use crate::inventory::NodeSettings;
-use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier};
+use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier, Timeline};
 use crate::postgres::{parse_pass_line, sql};
 
 /// The role that standbys connect as.
@@ -170,7 +170,13 @@ fn cluster_dir(report: &Report) -> ClusterDir {
         recovery_signal: report.value("recovery_signal").is_some(),
         control,
         history,
+        wal_timeline: report.value("wal_file").and_then(wal_timeline),
     }
+}
+
+/// The first eight digits of a WAL file's name.
+fn wal_timeline(name: &str) -> Option<Timeline> {
+    u32::from_str_radix(name.get(..8)?, 16).ok().map(Timeline)
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` is `15.18`.

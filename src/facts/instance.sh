@@ -61,6 +61,13 @@ if [ "$s" = cluster ]; then
     printf '\n[end]\n'
   fi
 
+  # The newest timeline that WAL was written or received on; pg_control learns it at a checkpoint only.
+  h=
+  for f in "$dir"/pg_wal/[0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F][0-9A-F]????????????????; do
+    if [ -f "$f" ]; then h=${f##*/}; fi
+  done
+  if [ -n "$h" ]; then printf 'wal_file=%s\n' "$h"; fi
+
   # Change times, not modification times: a rename into place counts.
   printf '[changed]\n'
   stat -c '%.6Z %n' "$dir/postgresql.conf" "$dir"/pgorch*.conf "$dir/postgresql.auto.conf" \

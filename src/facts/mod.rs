@@ -17,7 +17,7 @@ mod instance;
 mod server;
 
 pub use crate::postgres::Setting;
-pub use epoch::{EpochFacts, OperationRecord, OperationState};
+pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 
@@ -144,6 +144,8 @@ pub struct ClusterDir {
     pub control: Option<ControlData>,
     /// The newest timeline history file in `pg_wal`; none on timeline 1.
     pub history: Option<History>,
+    /// The timeline of the newest file in `pg_wal`.
+    pub wal_timeline: Option<Timeline>,
 }
 
 /// A timeline history file: where each ancestor of `timeline` was left.

@@ -9,8 +9,9 @@ use crate::model::{HostName, Lsn, Timeline};
 pub enum Action {
     /// Store the operation's epoch and intent on a voter, if it has seen no higher one.
     Claim,
-    /// Make the physical slots of those who will follow this node.
-    Slots { names: Vec<String> },
+    /// Make the physical slots of those who will follow this node; `kept` are those of them that
+    /// are to be there whatever becomes of the operation.
+    Slots { names: Vec<String>, kept: Vec<String> },
     /// Drop physical slots that nobody uses.
     DropSlots { names: Vec<String> },
     /// Put this synchronous_standby_names in force; empty is none.
@@ -44,10 +45,14 @@ pub enum Action {
     Follow { upstream: HostName, start: bool },
     /// What the node followed as a standby is taken out of its configuration.
     FollowNobody,
+    /// Write the operation into the cluster's own history, pgorch.events.
+    Record { kind: String },
     /// Take the fence marker away and start the server as what it was: the undoing of a stop.
     Start { seconds: u64 },
     /// A command of the user's on the step's host.
     Hook { argv: Vec<String> },
+    /// A command of routing.hooks, run by the controller; the step's host is the candidate.
+    ControllerHook { time: HookTime, argv: Vec<String> },
     /// The operation is over: done or undone.
     Release { undone: bool },
 }
@@ -57,6 +62,13 @@ pub enum Action {
 pub enum PoolerVerb {
     Pause,
     Resume,
+}
+
+/// When a command of routing.hooks is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookTime {
+    BeforePromote,
+    AfterPromote,
 }
 
 /// What came of a step.
@@ -140,8 +152,11 @@ impl Action {
             Action::Settle { .. } => "settle",
             Action::Follow { .. } => "follow",
             Action::FollowNobody => "follow_nobody",
+            Action::Record { .. } => "record",
             Action::Start { .. } => "start",
             Action::Hook { .. } => "hook",
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } => "before_promote",
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } => "after_promote",
             Action::Release { .. } => "release",
         }
     }
@@ -151,7 +166,7 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Action::Claim => "store the operation's epoch and intent".to_owned(),
-            Action::Slots { names } => format!("replication slots {}", names.join(", ")),
+            Action::Slots { names, .. } => format!("replication slots {}", names.join(", ")),
             Action::DropSlots { names } => format!("drop unused slots {}", names.join(", ")),
             Action::SyncNames { value } if value.is_empty() => {
                 "no synchronous_standby_names".to_owned()
@@ -179,9 +194,11 @@ impl Action {
             Action::Settle { .. } => "whether the promotion took place".to_owned(),
             Action::Follow { upstream, start: false } => format!("follow {upstream}"),
             Action::Follow { upstream, start: true } => format!("start as a standby of {upstream}"),
+            Action::Record { kind } => format!("\"{kind}\" into pgorch.events"),
             Action::FollowNobody => "a primary follows nobody".to_owned(),
             Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),
             Action::Hook { argv } => argv.join(" "),
+            Action::ControllerHook { argv, .. } => format!("{}, on this machine", argv.join(" ")),
             Action::Release { undone: false } => "the operation is over".to_owned(),
             Action::Release { undone: true } => "the operation is undone".to_owned(),
         }

@@ -4,17 +4,24 @@
 //! is undone in reverse order; after it the rest is carried out as far as it can be, and what could
 //! not be done is told.
 
+use std::collections::BTreeSet;
+
 use super::action::{Action, Known, Outcome, PoolerVerb};
-use super::failover::Proof;
 use super::plan::{Plan, Roles, Stage, Step};
+use crate::facts::Proof;
 use crate::model::HostName;
 
 /// How long a promotion without a verdict is asked about, in rounds.
 const SETTLE_ROUNDS: usize = 5;
 /// Seconds that one of these rounds may wait on the host.
 const SETTLE_SECONDS: u64 = 5;
+/// How often a step that undoes something is sent without a verdict coming back.
+const UNDO_ROUNDS: usize = 3;
 /// Seconds that the old primary may take to accept connections again; it was shut down cleanly.
 const UNDO_START_SECONDS: u64 = 300;
+
+/// How often a pooler is told to let its clients go on, in all.
+const RESUME_TRIES: usize = 3;
 
 /// What the runner is to do now.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +80,13 @@ pub struct Driver {
     stage: usize,
     /// Steps that were sent and are, or may be, in effect, in order.
     sent: Vec<Step>,
+    /// Those of them whose report is known.
+    heard: Vec<Step>,
     undo: Vec<Step>,
+    /// How often the first steps of `undo` were sent in vain.
+    undo_round: usize,
+    /// Hosts on which something is left to do: their record of the operation stays open.
+    behind: BTreeSet<HostName>,
     known: Known,
     problems: Vec<String>,
     claimed: usize,
@@ -82,6 +95,12 @@ pub struct Driver {
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
+    /// What poolers did not do after the promotion: their clients wait.
+    held: Vec<Step>,
+    /// How often they were told.
+    tries: usize,
+    /// They were told again just now, out of the order of the stages.
+    once_more: bool,
 }
 
 impl Driver {
@@ -97,18 +116,24 @@ impl Driver {
             mode: Mode::Forward,
             stage: 0,
             sent: Vec::new(),
+            heard: Vec::new(),
             undo: Vec::new(),
+            undo_round: 0,
+            behind: BTreeSet::new(),
             known: Known::default(),
             problems: Vec::new(),
             claimed: 0,
             elected: false,
             needed,
             interrupted: false,
+            held: Vec::new(),
+            tries: 1,
+            once_more: false,
         }
     }
 
-    /// Only claims a higher epoch for an operation that was interrupted: on the candidate above all,
-    /// where nothing of the interrupted one can take effect any more then.
+    /// Only claims a higher epoch for an operation that was interrupted: on `needed` above all. If
+    /// that does not succeed the operation stays open, under the higher epoch.
     #[must_use]
     pub fn claiming(kind: &str, roles: &Roles, needed: Vec<HostName>) -> Self {
         let stage = Stage { name: "Claim a higher epoch".to_owned(), steps: claims(roles) };
@@ -119,31 +144,31 @@ impl Driver {
     /// From the stage after the promotion on, which is known to have taken place.
     #[must_use]
     pub fn after_promotion(plan: Plan) -> Self {
-        let promotes =
-            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Promote { .. }));
-        let at = plan.stages.iter().position(promotes).unwrap_or(0);
+        let at = promotion(&plan);
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
         Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
     }
 
-    /// Takes back an operation that was interrupted before its promotion: whatever of it was done.
+    /// For an operation that was interrupted and whose candidate is still in recovery: asks it
+    /// whether a promotion is under way. If so the rest is done, else whatever was done before is
+    /// taken back.
     #[must_use]
-    pub fn undoing(kind: &str, roles: &Roles) -> Self {
-        let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: Vec::new() };
-        let step = |host: &HostName, action| Step { host: host.clone(), action };
-        let there = |host: &&HostName| !roles.absent.contains(host);
-        let others = roles.voters.iter().filter(|v| **v != roles.candidate);
-        let names = others.map(crate::inventory::slot_name).collect();
-        let standbys = || roles.siblings.iter().chain([&roles.candidate]).filter(there);
-        let mut undo: Vec<Step> = standbys().map(|s| step(s, Action::Unrevoke)).collect();
-        if there(&&roles.primary) {
-            undo.push(step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS }));
-        }
-        undo.push(step(&roles.candidate, Action::DropSlots { names }));
-        let release = |v: &HostName| step(v, Action::Release { undone: true });
-        undo.extend(roles.voters.iter().filter(there).map(release));
-        let sent = vec![step(&roles.primary, Action::Stop { seconds: 0 })];
-        Driver { mode: Mode::Undo, undo, sent, ..Driver::new(plan) }
+    pub fn undoing(plan: Plan) -> Self {
+        let at = promotion(&plan);
+        let sent = plan.stages[..plan.stages.len().min(at + 1)].iter();
+        let sent = sent.flat_map(|s| s.steps.iter().cloned()).collect();
+        let mode = Mode::Settle { round: 0 };
+        Driver { stage: at, sent, mode, ..Driver::new(plan) }
+    }
+
+    /// Like [`Driver::undoing`], where it is certain that no promotion can be under way any more:
+    /// the operation was undone elsewhere already, and this is what is left of it.
+    #[must_use]
+    pub fn sweeping(plan: Plan) -> Self {
+        let mut driver = Driver::undoing(plan);
+        driver.sent.retain(|s| !matches!(s.action, Action::Promote { .. }));
+        driver.undo = undo(&driver.sent, &driver.heard, &driver.known);
+        Driver { mode: Mode::Undo, ..driver }
     }
 
     /// What later steps need to know.
@@ -213,7 +238,14 @@ impl Driver {
         while self.plan.stages.get(self.stage).is_some_and(|s| s.steps.is_empty()) {
             self.stage += 1;
         }
-        let Stage { name, steps } = self.plan.stages.get(self.stage)?.clone();
+        if let Some(next) = self.tell_again() {
+            return Some(next);
+        }
+        let Stage { name, mut steps } = self.plan.stages.get(self.stage)?.clone();
+        // Where something is left to do the operation is not over.
+        let over =
+            |s: &Step| matches!(s.action, Action::Release { .. }) && self.behind.contains(&s.host);
+        steps.retain(|s| !over(s));
         self.sent.extend(steps.iter().cloned());
         Some(Next::Run { stage: name, steps })
     }
@@ -241,6 +273,7 @@ impl Driver {
         for (step, outcome) in results {
             if let Outcome::Done(report) = outcome {
                 self.known.learn(&step.host, report);
+                self.heard.push(step.clone());
             }
         }
         match self.mode {
@@ -281,8 +314,7 @@ impl Driver {
             return;
         }
         if self.past_return() {
-            self.problems.extend(bad.iter().map(|(s, o)| problem(s, o)));
-            self.stage += 1;
+            self.report_after_return(results);
             return;
         }
         match bad.first() {
@@ -300,6 +332,52 @@ impl Driver {
         }
     }
 
+    /// There is no way back any more: what could not be done is told. Clients that wait come first.
+    fn report_after_return(&mut self, results: &[(Step, Outcome)]) {
+        for (step, outcome) in results {
+            match (is_done(outcome), lets_go(step)) {
+                (true, _) => self.held.retain(|s| s != step),
+                (false, true) if self.tries < RESUME_TRIES => {
+                    self.held.retain(|s| s != step);
+                    self.held.push(step.clone());
+                }
+                (false, _) => self.leave_behind(step, outcome),
+            }
+        }
+        if !std::mem::take(&mut self.once_more) {
+            self.stage += 1;
+        }
+    }
+
+    /// Tells what is not done. While clients wait the operation is not over anywhere, so that
+    /// `pgorch resume` lets them go on.
+    fn leave_behind(&mut self, step: &Step, outcome: &Outcome) {
+        let why = problem(step, outcome);
+        // A command of the user's is not the cluster's: without it the operation is over.
+        if !matches!(step.action, Action::ControllerHook { .. }) {
+            self.behind.insert(step.host.clone());
+        }
+        if lets_go(step) {
+            self.problems.insert(0, format!("CLIENTS OF {} CANNOT WRITE: {why}", step.host));
+            self.behind.extend(self.plan.roles.voters.iter().cloned());
+        } else {
+            self.problems.push(why);
+        }
+    }
+
+    /// Poolers that did not let their clients go on are told again: at once, and when all else is done.
+    fn tell_again(&mut self) -> Option<Next> {
+        let is_release =
+            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Release { .. }));
+        let last = self.plan.stages.get(self.stage).is_none_or(is_release);
+        if self.held.is_empty() || self.tries >= RESUME_TRIES || self.tries > 1 && !last {
+            return None;
+        }
+        self.tries += 1;
+        self.once_more = true;
+        Some(Next::Run { stage: "Clients wait: once more".to_owned(), steps: self.held.clone() })
+    }
+
     /// A majority is enough; a refusal means that another operation has begun since.
     fn report_claims(&mut self, bad: &[&(Step, Outcome)]) {
         let why: Vec<String> = bad.iter().map(|(s, o)| problem(s, o)).collect();
@@ -308,35 +386,63 @@ impl Driver {
         let missing = bad.iter().any(|(s, _)| self.needed.contains(&s.host));
         if refused || missing || self.claimed < roles.quorum() {
             self.problems.extend(why);
-            self.turn_back(format!(
+            let why = format!(
                 "the epoch is stored on {} of {} voters, {} are needed",
                 self.claimed,
                 roles.voters.len(),
                 roles.quorum()
-            ));
+            );
+            // What only claims takes the place of an operation that is not over.
+            if self.plan.stages.len() == 1 {
+                self.problems.push(why);
+                self.mode = Mode::Over(End::Refused);
+            } else {
+                self.turn_back(why);
+            }
         } else {
             self.stage += 1;
         }
     }
 
+    /// What cannot be taken back on one host holds up no other; only without the old primary there
+    /// is no point in going on.
     fn report_undo(&mut self, results: &[(Step, Outcome)]) {
-        for (step, outcome) in results {
-            self.undo.retain(|s| s != step);
-            if !is_done(outcome) {
-                self.problems.push(problem(step, outcome));
-                // Who could not be reached any more will refuse nothing to the next operation.
-                if step.action != (Action::Release { undone: true }) {
-                    self.mode = Mode::Over(End::Broken);
-                }
+        let unheard = |(s, o): &&(Step, Outcome)| match o {
+            Outcome::Unknown(_) => true,
+            Outcome::Failed(_) => lets_go(s),
+            _ => false,
+        };
+        let again: Vec<&Step> = results.iter().filter(unheard).map(|(s, _)| s).collect();
+        self.undo_round += 1;
+        if !again.is_empty() && self.undo_round < UNDO_ROUNDS {
+            self.undo.retain(|s| again.contains(&s) || !results.iter().any(|(r, _)| r == s));
+            return self.report_failures(results.iter().filter(|r| !unheard(r)));
+        }
+        self.undo_round = 0;
+        self.undo.retain(|s| !results.iter().any(|(r, _)| r == s));
+        self.report_failures(results.iter());
+    }
+
+    fn report_failures<'a>(&mut self, results: impl Iterator<Item = &'a (Step, Outcome)>) {
+        for (step, outcome) in results.filter(|(_, o)| !is_done(o)) {
+            self.leave_behind(step, outcome);
+            if matches!(step.action, Action::Start { .. }) {
+                self.mode = Mode::Over(End::Broken);
+                let held = self.undo.iter().filter(|s| lets_go(s));
+                self.problems.extend(held.map(|s| format!("clients of {} still wait", s.host)));
             }
         }
-        if self.mode == Mode::Over(End::Broken) {
-            return;
+        let behind = &self.behind;
+        let release = |s: &Step| matches!(s.action, Action::Release { .. });
+        self.undo.retain(|s| !release(s) || !behind.contains(&s.host));
+        if self.mode == Mode::Undo && self.undo.is_empty() {
+            self.mode = Mode::Over(self.undone());
         }
-        if self.undo.is_empty() {
-            let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-            self.mode = Mode::Over(if touched { End::Undone } else { End::Refused });
-        }
+    }
+
+    fn undone(&self) -> End {
+        let touched = self.sent.iter().any(|s| s.action != Action::Claim);
+        if touched { End::Undone } else { End::Refused }
     }
 
     fn report_settle(&mut self, results: &[(Step, Outcome)], round: usize) {
@@ -360,13 +466,14 @@ impl Driver {
 
     /// From here on everything that was, or may have been, done is taken back.
     fn turn_back(&mut self, why: String) {
-        self.problems.push(why);
-        self.undo = undo(&self.sent, &self.known);
-        self.mode = Mode::Undo;
-        if self.undo.is_empty() {
-            let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-            self.mode = Mode::Over(if touched { End::Undone } else { End::Refused });
+        if !why.is_empty() {
+            self.problems.push(why);
         }
+        if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
+            self.problems.push("what before_promote commands did is not taken back".to_owned());
+        }
+        self.undo = undo(&self.sent, &self.heard, &self.known);
+        self.mode = if self.undo.is_empty() { Mode::Over(self.undone()) } else { Mode::Undo };
     }
 
     fn over(&mut self, end: End) -> Next {
@@ -375,20 +482,33 @@ impl Driver {
     }
 }
 
+/// The stage of the promotion; where there is none, the end.
+fn promotion(plan: &Plan) -> usize {
+    let promotes = |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Promote { .. }));
+    plan.stages.iter().position(promotes).unwrap_or(plan.stages.len())
+}
+
 /// What takes back the steps that were sent, in reverse order; what needs no taking back is left out.
-fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
+fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
     let mut steps = Vec::new();
-    for Step { host, action } in sent.iter().rev() {
+    for step in sent.iter().rev() {
+        let Step { host, action } = step;
         let back = match action {
             Action::Fence { .. } if known.were_down.contains(host) => Some(Action::Unfence),
             Action::Revoke => Some(Action::Unrevoke),
             Action::Stop { .. } | Action::Fence { .. } => {
                 Some(Action::Start { seconds: UNDO_START_SECONDS })
             }
-            Action::Pooler { verb: PoolerVerb::Pause, .. } => {
-                Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
+            Action::Pooler { verb: PoolerVerb::Pause, .. } => Some(let_go()),
+            Action::Slots { names, kept } => {
+                // Without a report any of them may have been made.
+                let all = || names.iter().filter(|n| !kept.contains(n)).cloned().collect();
+                let made = match heard.contains(step) {
+                    true => known.made_slots.get(host).cloned().unwrap_or_default(),
+                    false => all(),
+                };
+                (!made.is_empty()).then_some(Action::DropSlots { names: made })
             }
-            Action::Slots { .. } => made(host, known).map(|names| Action::DropSlots { names }),
             Action::Claim => Some(Action::Release { undone: true }),
             _ => None,
         };
@@ -398,13 +518,18 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
     steps
 }
 
+/// A pooler's clients go on with whom they were.
+fn let_go() -> Action {
+    Action::Pooler { verb: PoolerVerb::Resume, database_host: None }
+}
+
+fn lets_go(step: &Step) -> bool {
+    matches!(step.action, Action::Pooler { verb: PoolerVerb::Resume, .. })
+}
+
 fn claims(roles: &Roles) -> Vec<Step> {
     let there = roles.voters.iter().filter(|v| !roles.absent.contains(v));
     there.map(|host| Step { host: host.clone(), action: Action::Claim }).collect()
-}
-
-fn made(host: &HostName, known: &Known) -> Option<Vec<String>> {
-    known.made_slots.get(host).filter(|names| !names.is_empty()).cloned()
 }
 
 fn is_done(outcome: &Outcome) -> bool {

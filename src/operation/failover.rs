@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::preconditions::{Check, Level};
-use crate::facts::{InstanceFacts, Observation, ServerFacts, Snapshot};
+use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::{HostName, Lsn, Timeline};
 use crate::topology::{Topology, Upstream};
@@ -71,17 +71,6 @@ pub struct Accepted {
     pub split_brain_risk: bool,
     /// `--accept-data-loss`: go on although more than `maximum_lag_on_failover` may be lost.
     pub data_loss: bool,
-}
-
-/// How it is made certain that the old primary confirms nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// A switchover: stopped cleanly, proved from its processes and its control file.
-    CleanStop,
-    /// Its host answers: every process is killed, and the fence marker keeps it down.
-    Fenced,
-    /// None; the operator has accepted that.
-    RiskAccepted,
 }
 
 /// The situation, as far as one look shows it.
@@ -230,6 +219,13 @@ impl View<'_> {
         names.filter_map(|n| Some((n, self.server(n)?))).filter(|(_, s)| s.in_recovery)
     }
 
+    /// The timeline that a standby follows. Without a receiver the server only tells what its control
+    /// file has seen, and that lags; the newest history file does not.
+    fn timeline(&self, name: &HostName, server: &ServerFacts) -> Option<Timeline> {
+        let known = self.instance(name)?.cluster()?.history.as_ref().map(|h| h.timeline);
+        server.timeline.max(known)
+    }
+
     /// A majority must be there to store the epoch, and no other operation may be open.
     fn operation(&self) -> Vec<Check> {
         let mut checks = Vec::new();
@@ -348,7 +344,7 @@ impl View<'_> {
     fn candidates(&self, primary: &HostName) -> (Vec<Ranked>, Vec<(HostName, String)>) {
         let ends: BTreeMap<HostName, (Timeline, Lsn)> = self
             .live_standbys()
-            .filter_map(|(n, s)| Some((n.clone(), s.timeline.zip(s.lsn)?)))
+            .filter_map(|(n, s)| Some((n.clone(), (self.timeline(n, s)?, s.lsn?))))
             .collect();
         let mut excluded = Vec::new();
         let mut fit = BTreeMap::new();

@@ -1,8 +1,11 @@
 //! The whole operation before its first step.
 
 use super::Action;
-use super::failover::Proof;
+use super::action::{HookTime, PoolerVerb};
+use crate::facts::{Proof, Snapshot};
+use crate::inventory::Inventory;
 use crate::model::HostName;
+use crate::topology::analyse;
 
 /// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,29 @@ pub struct Step {
 }
 
 impl Roles {
+    /// Everybody who can take part as seen: standbys that cannot be reached follow when they are back.
+    #[must_use]
+    pub fn seen(
+        inventory: &Inventory,
+        snapshot: &Snapshot,
+        primary: &HostName,
+        candidate: &HostName,
+        proof: Proof,
+    ) -> Self {
+        let topology = analyse(inventory, snapshot);
+        let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
+        let siblings = topology.standbys().filter(|n| *n != candidate && *n != primary);
+        let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+        Roles {
+            primary: primary.clone(),
+            candidate: candidate.clone(),
+            siblings: siblings.cloned().collect(),
+            voters,
+            absent: absent.map(|(name, _)| name.clone()).collect(),
+            proof,
+        }
+    }
+
     /// How many voters must have stored an epoch before anything is changed.
     #[must_use]
     pub fn quorum(&self) -> usize {
@@ -138,6 +164,8 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if let Some((_, step)) = early {
         return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
     }
+    poolers(plan, *promote)?;
+    hooks(plan, *promote)?;
     let started = plan.steps().find(|(_, s)| matches!(s.action, Action::Start { .. }));
     if let Some((_, step)) = started {
         return Err(format!("it starts {} as a primary again", step.host));
@@ -145,6 +173,43 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if plan.stage_of(|s| matches!(s.action, Action::Release { .. })) != Some(plan.stages.len() - 1)
     {
         return Err("it does not end with the release of the epoch".to_owned());
+    }
+    Ok(())
+}
+
+/// Clients go on with the new primary only when it is one, and all that were held do.
+fn poolers(plan: &Plan, promote: usize) -> Result<(), String> {
+    let verbs = |wanted: PoolerVerb| {
+        plan.steps().filter(
+            move |(_, s)| matches!(&s.action, Action::Pooler { verb, .. } if *verb == wanted),
+        )
+    };
+    if let Some((_, step)) = verbs(PoolerVerb::Resume).find(|(at, _)| *at <= promote) {
+        return Err(format!("clients of {} go on before the promotion", step.host));
+    }
+    for (at, step) in verbs(PoolerVerb::Pause) {
+        if at > promote {
+            return Err(format!("clients of {} are held after the promotion", step.host));
+        }
+        if !verbs(PoolerVerb::Resume).any(|(_, s)| s.host == step.host) {
+            return Err(format!("clients of {} are held and never go on", step.host));
+        }
+    }
+    Ok(())
+}
+
+/// Commands run when their names say.
+fn hooks(plan: &Plan, promote: usize) -> Result<(), String> {
+    for (at, step) in plan.steps() {
+        match step.action {
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } if at > promote => {
+                return Err("it runs before_promote after the promotion".to_owned());
+            }
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } if at < promote => {
+                return Err("it runs after_promote before the promotion".to_owned());
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

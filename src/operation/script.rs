@@ -7,17 +7,35 @@ use std::time::Duration;
 
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
+use super::pooler::pooler_script;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{conf_line, literal, sql};
-use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
+use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf};
 
 /// Who carries out an operation, and under which epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     pub epoch: u64,
     pub record: OperationRecord,
+    /// Ids of open operations that this one takes the place of.
+    pub replaces: Vec<String>,
+}
+
+/// What a command of routing.hooks finds in its environment.
+#[must_use]
+pub fn hook_environment(inventory: &Inventory, identity: &Identity) -> Vec<(&'static str, String)> {
+    let OperationRecord { kind, primary, candidate, .. } = &identity.record;
+    let address = |name| inventory.postgres_of(name).map(|n| n.address).unwrap_or_default();
+    vec![
+        ("PGORCH_CLUSTER", inventory.cluster.clone()),
+        ("PGORCH_OPERATION", kind.clone()),
+        ("PGORCH_OLD_PRIMARY", primary.to_string()),
+        ("PGORCH_NEW_PRIMARY", candidate.to_string()),
+        ("PGORCH_OLD_ADDRESS", address(primary)),
+        ("PGORCH_NEW_ADDRESS", address(candidate)),
+    ]
 }
 
 /// Seconds that a step waits for another operation's step on the same host.
@@ -25,6 +43,8 @@ const LOCK_WAIT: u64 = 5;
 /// The timeline that a primary writes on: the first eight digits of its WAL file's name.
 const TIMELINE: &str =
     "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+/// `t|START` in recovery, else `f|START`: which start of the server says so.
+const STATE: &str = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time());";
 
 /// The command of a step; its output is for [`read_outcome`].
 ///
@@ -43,17 +63,21 @@ pub fn command(
         .set("home", &home)
         .set("lock_wait", &LOCK_WAIT.to_string())
         .set("id", &identity.record.id)
+        .set("replaces", &identity.replaces.join(" "))
+        .set("way", way(action))
+        .set("open", &record(identity, OperationState::Open))
         .line(include_str!("scripts/prelude.sh"));
     let node = || {
         inventory.postgres_of(host).ok_or_else(|| format!("{host} is not a node of the inventory"))
     };
     let (body, seconds) = match action {
-        Action::Claim => (claim(identity, OperationState::Open), 15),
+        Action::Claim => (Script::new().line(include_str!("scripts/claim.sh")), 15),
         Action::Release { undone } => {
             let state = if *undone { OperationState::Undone } else { OperationState::Done };
-            (record(identity, state).line(include_str!("scripts/release.sh")), 15)
+            let script = Script::new().set("record", &record(identity, state));
+            (script.line(include_str!("scripts/release.sh")), 15)
         }
-        Action::Slots { names } => (slots(&node()?, names), 30),
+        Action::Slots { names, .. } => (slots(&node()?, names), 30),
         Action::DropSlots { names } => (drop_slots(&node()?, names), 30),
         Action::SyncNames { value } => (sync_names(&node()?, value), 30),
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
@@ -67,10 +91,15 @@ pub fn command(
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
         Action::Follow { upstream, start } => (follow(&node()?, inventory, upstream, *start)?, 360),
+        Action::Record { kind } => (record_event(&node()?, identity, kind), 30),
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::Pooler { .. } => return Err("poolers are not built yet".to_owned()),
+        Action::ControllerHook { .. } => return Err("this runs on no host".to_owned()),
+        Action::Pooler { verb, database_host } => {
+            let primary = &identity.record.primary;
+            pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
+        }
     };
     let script = prelude.then(&body).line(")");
     Ok(Command {
@@ -84,13 +113,27 @@ const PUT_CONF: &str = "printf '%s' \"$conf\" >\"$file.pgorch-new\" && \
     chown postgres:postgres \"$file.pgorch-new\" && sync \"$file.pgorch-new\" && \
     mv -f \"$file.pgorch-new\" \"$file\" || fail \"cannot write $file\"";
 
-fn record(identity: &Identity, state: OperationState) -> Script {
+/// One line of JSON.
+fn record(identity: &Identity, state: OperationState) -> String {
     let record = OperationRecord { state, ..identity.record.clone() };
-    Script::new().set("record", &serde_json::to_string(&record).unwrap_or_default())
+    serde_json::to_string(&record).unwrap_or_default()
 }
 
-fn claim(identity: &Identity, state: OperationState) -> Script {
-    record(identity, state).line(include_str!("scripts/claim.sh"))
+/// In which direction a step goes: one that goes forward is refused where the operation has turned
+/// back already, however late it arrives.
+fn way(action: &Action) -> &'static str {
+    match action {
+        Action::Start { .. } | Action::DropSlots { .. } | Action::Unfence | Action::Unrevoke => {
+            "back"
+        }
+        Action::Release { .. } => "release",
+        Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
+            "any"
+        }
+        // Its host is no voter: what it keeps of the operation is in its own script.
+        Action::Pooler { .. } => "release",
+        _ => "forward",
+    }
 }
 
 /// What the scripts of a node have in common.
@@ -250,6 +293,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
     Ok(of_node(node)
         .set("seconds", &seconds.to_string())
         .set("received", &all)
+        .set("state_sql", STATE)
         .set("promote_sql", &promote)
         .line(include_str!("scripts/promote.sh")))
 }
@@ -257,6 +301,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
 fn settle(node: &NodeSettings, seconds: u64) -> Script {
     of_node(node)
         .set("seconds", &seconds.to_string())
+        .set("state_sql", STATE)
         .set("timeline_sql", TIMELINE)
         .line(include_str!("scripts/settle.sh"))
 }
@@ -280,7 +325,8 @@ fn follow(
         upstream.port,
         upstream.name
     );
-    // Slots of members that a former primary kept for those who now follow another node.
+    // Slots of members that a former primary, or a candidate that came to nothing, kept for those who
+    // follow another node.
     let members = inventory.nodes.keys().filter(|n| **n != node.name);
     let members: Vec<String> = members.map(|n| literal(&slot_name(n))).collect();
     let unused = format!(
@@ -289,14 +335,28 @@ fn follow(
         members.join(", ")
     );
     let has_followers = inventory.nodes.values().any(|n| n.follow.as_ref() == Some(&node.name));
-    let unused =
-        if start && !has_followers && !members.is_empty() { unused } else { String::new() };
+    let unused = if has_followers || members.is_empty() { String::new() } else { unused };
     Ok(of_node(node)
         .set("conf", &standby_conf(node, &upstream, slot))
         .set("start", if start { "1" } else { "0" })
         .set("streaming", &streaming)
         .set("unused", &unused)
         .line(include_str!("scripts/follow.sh")))
+}
+
+fn record_event(node: &NodeSettings, identity: &Identity, kind: &str) -> Script {
+    let record = &identity.record;
+    let data = serde_json::json!({
+        "from": record.primary,
+        "to": record.candidate,
+        "epoch": identity.epoch,
+        "operation": record.id,
+        "controller": record.controller,
+        "started": record.started,
+        "proof": record.proof,
+    });
+    let insert = event_sql(kind, Some(record.candidate.as_str()), &data.to_string());
+    simple(node, insert.trim_end_matches(';'))
 }
 
 fn follow_nobody(node: &NodeSettings) -> Script {

@@ -20,6 +20,18 @@ use crate::topology::{self, Bootstrap};
 
 pub use crate::inventory::LiveRoles;
 
+/// What a run may take for the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PrimaryRule {
+    /// The one that runs, or a new one where there is no data yet (`apply`).
+    #[default]
+    Bootstrap,
+    /// The one that runs. The user says of the `stale` nodes that they are to give way.
+    Running { stale: Vec<HostName> },
+    /// The one that runs, or the one that may be started: of these nodes, or of all.
+    Start { named: Option<Vec<HostName>> },
+}
+
 impl Runner {
     /// Connects to every selected host and asks, in one batch each, its facts and everything that
     /// the playbook will want to know.
@@ -125,15 +137,30 @@ impl Runner {
     ///
     /// # Errors
     /// The named reason why no primary may be assumed.
-    pub fn resolve_primary(&self) -> Result<(), Box<Bootstrap>> {
+    pub fn resolve_primary(&self, rule: &PrimaryRule) -> Result<(), Box<Bootstrap>> {
         let snapshot = self.snapshot();
-        let limit: BTreeSet<HostName> = self.select.hosts.iter().cloned().collect();
-        let bootstrap = topology::bootstrap(&self.vars.inventory, &snapshot, Some(&limit));
-        let primary = match &bootstrap {
-            Bootstrap::Existing { primary }
-            | Bootstrap::Fresh { primary }
-            | Bootstrap::Resume { primary } => primary.clone(),
-            Bootstrap::Refuse { .. } => return Err(Box::new(bootstrap)),
+        let inventory = &self.vars.inventory;
+        let bootstrap = match rule {
+            PrimaryRule::Bootstrap => {
+                let limit: BTreeSet<HostName> = self.select.hosts.iter().cloned().collect();
+                Some(topology::bootstrap(inventory, &snapshot, Some(&limit)))
+            }
+            PrimaryRule::Running { stale } => {
+                Some(topology::running_primary(inventory, &snapshot, stale))
+            }
+            PrimaryRule::Start { named } => {
+                topology::cold_start(inventory, &snapshot, named.as_deref())
+            }
+        };
+        let primary = match bootstrap {
+            None => return Ok(()),
+            Some(
+                Bootstrap::Existing { primary }
+                | Bootstrap::Fresh { primary }
+                | Bootstrap::Resume { primary }
+                | Bootstrap::Start { primary },
+            ) => primary,
+            Some(refusal @ Bootstrap::Refuse { .. }) => return Err(Box::new(refusal)),
         };
         let upstream = self.wanted_upstreams(&snapshot, &primary);
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
@@ -249,8 +276,16 @@ impl Runner {
                 let mut held = link.lock().await;
                 held.invalidate(&[Resource::Postgres]);
                 let stale = held.stale_facts();
-                if held.unreachable.is_none() && held.ask(&stale).await.is_ok() {
-                    self.note_facts(&held);
+                // What was seen before proves nothing about a host that does not answer now.
+                let asked = match held.unreachable.clone() {
+                    Some(cause) => Err(cause),
+                    None => held.ask(&stale).await.map_err(|e| e.to_string()),
+                };
+                match asked {
+                    Ok(()) => self.note_facts(&held),
+                    Err(cause) => {
+                        self.put_observation(&held.host, Observation::Unknown { cause });
+                    }
                 }
             })
             .buffer_unordered(self.links.len().max(1))
@@ -322,7 +357,9 @@ impl Runner {
 
     fn play_may_run_on(&self, pattern: &str, host: &HostName, roles_known: bool) -> bool {
         if uses_live_roles(pattern) && !(roles_known && self.live().primary.is_some()) {
-            return self.vars.inventory.nodes.contains_key(host);
+            let inventory = &self.vars.inventory;
+            return inventory.nodes.contains_key(host)
+                || inventory.routing.poolers.contains_key(host);
         }
         match_hosts(pattern, &self.vars.inventory, &self.roles())
             .is_ok_and(|hosts| hosts.contains(host))

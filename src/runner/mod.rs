@@ -8,6 +8,7 @@
 
 mod foresee;
 mod gather;
+mod hook;
 mod link;
 mod operate;
 mod outcome;
@@ -32,7 +33,7 @@ use crate::playbook::Playbook;
 use crate::step::{Impact, Options};
 use crate::topology;
 
-pub use gather::LiveRoles;
+pub use gather::{LiveRoles, PrimaryRule};
 pub use link::{Link, LinkError};
 pub use operate::Operated;
 pub use outcome::Outcome;

@@ -43,7 +43,6 @@ mod system;
 mod unarchive;
 mod units;
 mod waits;
-mod words;
 
 pub use args::{ArgKind, ArgSpec, Args};
 pub use schema::{reference, schema};
@@ -303,6 +302,12 @@ pub fn is_operation(kind: &Kind) -> bool {
     OPERATION.contains(&kind.name)
 }
 
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+#[must_use]
+pub fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    pg::event_sql(kind, node, data)
+}
+
 /// The text of `pgorch.standby.conf` on a primary.
 pub const FOLLOWS_NOBODY: &str = pg::FOLLOWS_NOBODY;
 
@@ -372,17 +377,11 @@ pub fn data(pairs: &[(&str, Value)]) -> Map {
 /// Whether a kind never changes its host.
 #[must_use]
 pub fn only_looks(kind: &Kind) -> bool {
-    const LOOK: [&str; 9] =
-        ["assert", "debug", "fail", "meta", "pause", "set_fact", "slurp", "stat", "wait_for"];
+    const LOOK: [&str; 10] = [
+        "assert", "debug", "fail", "meta", "pause", "rejoin", "set_fact", "slurp", "stat",
+        "wait_for",
+    ];
     LOOK.contains(&kind.name)
-}
-
-/// The words of a command line, quoted as for a shell; nothing is expanded.
-///
-/// # Errors
-/// A quote that is never closed.
-pub fn split_words(line: &str) -> Result<Vec<String>, StepError> {
-    words::split(line)
 }
 
 /// Whether a kind judges by facts of the instance, which must then be fresh.

@@ -7,8 +7,7 @@ use crate::facts::{DataDir, InstanceFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::{HostName, Lsn, Role};
 
-/// The decision. `Refuse::code` is a finding's code or one of `declared_primary_outside_limit`
-/// and `data_dir_foreign`.
+/// The decision. `Refuse::code` is a finding's code or one of [`super::REFUSALS`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bootstrap {
     /// A primary runs and pgorch made it: go on with it, whoever was declared.
@@ -23,6 +22,10 @@ pub enum Bootstrap {
     Resume {
         primary: HostName,
     },
+    /// Everything that could be the primary is stopped, and this node may be started as it.
+    Start {
+        primary: HostName,
+    },
     Refuse {
         code: &'static str,
         reason: String,
@@ -31,7 +34,7 @@ pub enum Bootstrap {
 }
 
 /// Bytes that a shutdown checkpoint takes, with a page header that may come between (13 to 18).
-const SHUTDOWN_RECORD: u64 = 120 + 40;
+pub(super) const SHUTDOWN_RECORD: u64 = 120 + 40;
 
 /// Decides. `limit` is the set of nodes that this run may touch (`None`: all); for a fresh start
 /// only these must have been looked at.
@@ -45,15 +48,48 @@ pub fn bootstrap(
     let topology = analyse(inventory, snapshot);
     match topology.primaries.as_slice() {
         [] => without_primary(&nodes, limit),
-        [primary] => with_primary(&nodes, primary),
-        several => match strangers(&nodes, several).as_slice() {
-            [] => refuse(
-                "split_brain",
-                format!("{} are all out of recovery", list(several)),
-                "pgorch explain split_brain; stop the stale one, then rejoin it".to_owned(),
+        [primary] => with_primary(&nodes, primary, &[]),
+        several => several_primaries(&nodes, several),
+    }
+}
+
+/// The primary that runs, for what is done to standbys of a cluster that is there. The histories of
+/// `stale` nodes count for nothing: the user says of them that they are to give way.
+#[must_use]
+pub fn running_primary(
+    inventory: &Inventory,
+    snapshot: &Snapshot,
+    stale: &[HostName],
+) -> Bootstrap {
+    let nodes = Nodes::new(inventory, snapshot);
+    let topology = analyse(inventory, snapshot);
+    match topology.primaries.as_slice() {
+        [] => match without_primary(&nodes, None) {
+            Bootstrap::Refuse { code, reason, hint } => Bootstrap::Refuse { code, reason, hint },
+            Bootstrap::Resume { primary } => refuse(
+                "no_primary",
+                format!("{primary} is the only node with data and does not run"),
+                format!("pgorch start {primary}, or pgorch apply"),
             ),
-            strange => not_ours(strange),
+            _ => refuse(
+                "no_primary",
+                "there is no cluster yet".to_owned(),
+                "pgorch apply makes it".to_owned(),
+            ),
         },
+        [primary] => with_primary(&nodes, primary, stale),
+        several => several_primaries(&nodes, several),
+    }
+}
+
+pub(super) fn several_primaries(nodes: &Nodes<'_>, several: &[HostName]) -> Bootstrap {
+    match strangers(nodes, several).as_slice() {
+        [] => refuse(
+            "split_brain",
+            format!("{} are all out of recovery", list(several)),
+            "pgorch explain split_brain; stop the stale one, then rejoin it".to_owned(),
+        ),
+        strange => not_ours(strange),
     }
 }
 
@@ -66,7 +102,7 @@ pub(super) fn strangers(nodes: &Nodes<'_>, primaries: &[HostName]) -> Vec<HostNa
     primaries.iter().filter(|name| !ours(name) && !twin(name)).cloned().collect()
 }
 
-fn not_ours(names: &[HostName]) -> Bootstrap {
+pub(super) fn not_ours(names: &[HostName]) -> Bootstrap {
     refuse(
         "not_made_by_pgorch",
         format!("a server that pgorch did not make runs on {}", list(names)),
@@ -74,7 +110,7 @@ fn not_ours(names: &[HostName]) -> Bootstrap {
     )
 }
 
-fn with_primary(nodes: &Nodes<'_>, primary: &HostName) -> Bootstrap {
+pub(super) fn with_primary(nodes: &Nodes<'_>, primary: &HostName, stale: &[HostName]) -> Bootstrap {
     if !nodes.instance(primary).is_some_and(InstanceFacts::made_by_pgorch) {
         return not_ours(std::slice::from_ref(primary));
     }
@@ -86,6 +122,7 @@ fn with_primary(nodes: &Nodes<'_>, primary: &HostName) -> Bootstrap {
     let newer = nodes
         .settings
         .keys()
+        .filter(|name| !stale.contains(name))
         .find(|name| ours(name) && nodes.newest(name).map(|(timeline, _)| timeline) > timeline);
     match newer {
         Some(newer) => refuse(
@@ -206,10 +243,10 @@ fn start_hint(nodes: &Nodes<'_>, with_data: &[&HostName]) -> String {
     }
 }
 
-fn refuse(code: &'static str, reason: String, hint: String) -> Bootstrap {
+pub(super) fn refuse(code: &'static str, reason: String, hint: String) -> Bootstrap {
     Bootstrap::Refuse { code, reason, hint }
 }
 
-fn list(names: &[HostName]) -> String {
+pub(super) fn list(names: &[HostName]) -> String {
     names.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ")
 }

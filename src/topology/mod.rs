@@ -9,6 +9,7 @@ mod catalog;
 mod findings;
 mod health;
 mod render;
+mod start;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,11 @@ use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{HostName, Lsn, Role, Timeline};
 use crate::postgres::Conninfo;
 
-pub use bootstrap::{Bootstrap, bootstrap};
+pub use bootstrap::{Bootstrap, bootstrap, running_primary};
 pub use catalog::{FINDINGS, FindingInfo, REFUSALS, Severity, explain};
 pub use findings::{ClockOffsets, Finding, findings};
 pub use render::{human, psql_uri};
+pub use start::cold_start;
 pub use status::{Health, NodeStatus, Status, nagios};
 
 /// The graph.
@@ -66,6 +68,8 @@ pub enum State {
     /// A postmaster lives and does not answer: starting, stopping, overloaded or hung.
     NotAnswering,
     Stopped,
+    /// Stopped, and a fence marker keeps it from starting.
+    Fenced,
     /// No data directory yet.
     Absent,
     Unreachable,
@@ -82,6 +86,7 @@ impl State {
             State::Disconnected => "disconnected",
             State::NotAnswering => "not_answering",
             State::Stopped => "stopped",
+            State::Fenced => "fenced",
             State::Absent => "absent",
             State::Unreachable => "unreachable",
         }
@@ -261,6 +266,7 @@ impl<'a> Nodes<'a> {
             return match (&instance.data_dir, instance.postmaster_pid) {
                 (_, Some(_)) => State::NotAnswering,
                 (DataDir::Missing | DataDir::Empty, None) => State::Absent,
+                _ if instance.fenced.is_some() => State::Fenced,
                 _ => State::Stopped,
             };
         };

@@ -1,80 +1,135 @@
 //! `basebackup`: a standby's data directory, copied from its upstream.
 
 use super::common::{self, OS_USER, REPLICATOR};
-use super::{initdb, passfile};
-use crate::facts::{ClusterDir, DataDir};
+use super::initdb::{self, Place};
+use super::{passfile, rejoin};
+use crate::facts::{ClusterDir, DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
-use crate::model::{Answer, HostName, Resource, Script, SystemIdentifier, quote};
+use crate::model::{Answer, Fragment, HostName, Resource, Script, SystemIdentifier, quote};
 use crate::postgres::Conninfo;
 use crate::step::{
     ArgKind, ArgSpec, Args, Change, Command, Ctx, Diff, Kind, Progress, Report, StepError, Verdict,
-    data, no_files, no_probe,
+    data, no_files,
 };
 
 pub(super) const KIND: Kind = Kind {
     name: "basebackup",
     aliases: &["clone"],
-    summary: "copy the data directory of a new standby from its upstream; never overwrites one.",
+    summary: "copy the data directory of a new standby; never overwrites one that is not named.",
     free_form: None,
     args: &[
-        ArgSpec::new("upstream", ArgKind::Str, "node to copy from; default the wanted upstream."),
+        ArgSpec::new("upstream", ArgKind::Str, "node to follow; default the wanted upstream."),
+        ArgSpec::new("from", ArgKind::Str, "node to copy from; default the upstream."),
+        ArgSpec::new(
+            "existing",
+            ArgKind::Choice(&["keep", "refuse", "aside"]),
+            "what a directory of this cluster is: as wanted (keep, the default), in the way (refuse: \
+             only --destroy replaces it), or to be kept under another name beside the new one (aside).",
+        )
+        .probe(),
         ArgSpec::new("max_rate", ArgKind::Str, "limit, such as 50M (per second)."),
         ArgSpec::new("checkpoint", ArgKind::Choice(&["fast", "spread"]), "default fast."),
         ArgSpec::new("slot", ArgKind::Str, "slot on the upstream; default the node's own."),
         ArgSpec::new("extra", ArgKind::StrList, "further options of pg_basebackup."),
     ],
     files: no_files,
-    probe: no_probe,
+    probe,
     diff,
 };
 
-fn diff(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
+/// What goes when a directory is put aside is what only this node has.
+fn probe(args: &Args, ctx: &Ctx) -> Result<Vec<Fragment>, StepError> {
+    match args.str("existing")?.as_deref() {
+        Some("aside") => rejoin::loss_probe(ctx),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     let node = common::own(ctx)?;
     let Some(instance) = common::instance(ctx) else {
         return Ok(Verdict::NotYet(format!("{} has not been looked at", ctx.host)));
     };
-    let expendable = common::expendable(ctx, node);
-    match &instance.data_dir {
-        DataDir::Cluster(dir) => match mismatch(ctx, node, dir) {
-            None => return Ok(Verdict::ok()),
-            Some(_) if expendable => {}
-            Some(refusal) => return Err(refusal),
-        },
-        DataDir::Foreign if !expendable => return Err(initdb::foreign(node)),
-        DataDir::Foreign | DataDir::Missing | DataDir::Empty => {}
-    }
+    let Some(place) = place(args, ctx, node, instance)? else { return Ok(Verdict::ok()) };
     if ctx.primary == Some(ctx.host) {
         return Err(StepError::refuse(format!("{} is the primary; it is not cloned", ctx.host)));
     }
-    if instance.postmaster_pid.is_some() {
+    // A plan that stops the server first is judged while it runs.
+    let will_stop = place != Place::Empty && ctx.options.check;
+    if instance.postmaster_pid.is_some() && !will_stop {
         return Err(StepError::refuse(format!("a server runs on {}", node.data_dir)));
     }
     let upstream = common::upstream_of(ctx, args.str("upstream")?)?;
-    if upstream.name == *ctx.host {
+    let source = match args.str("from")? {
+        Some(name) => common::settings_of(ctx, &HostName(name)).map_err(|e| e.arg("from"))?,
+        None => upstream.clone(),
+    };
+    if source.name == *ctx.host {
         return Err(
-            StepError::refuse(format!("{} cannot be cloned from itself", ctx.host)).arg("upstream")
+            StepError::refuse(format!("{} cannot be cloned from itself", ctx.host)).arg("from")
         );
     }
-    if upstream.version != node.version {
+    if source.version != node.version {
         return Err(StepError::refuse(format!(
             "{} has PostgreSQL {}, {} is to have {}: physical replication needs one major version",
-            upstream.name, upstream.version, node.name, node.version
+            source.name, source.version, node.name, node.version
         )));
     }
     // A plan shows the copy although what it needs is only planned as well.
     if instance.binary_version.is_none() && !ctx.options.check {
         return Ok(Verdict::NotYet(format!("PostgreSQL {} is not installed yet", node.version)));
     }
-    let answers = common::seen(ctx, &upstream.name).is_some_and(|i| i.server.is_some());
-    if !answers && !ctx.options.check {
-        return Ok(Verdict::NotYet(format!("{} does not answer yet", upstream.name)));
+    let answers_sql = common::seen(ctx, &source.name).is_some_and(|i| i.server.is_some());
+    if !answers_sql && !ctx.options.check {
+        return Ok(Verdict::NotYet(format!("{} does not answer yet", source.name)));
     }
-    let has_data = !matches!(instance.data_dir, DataDir::Missing | DataDir::Empty);
-    change(args, ctx, node, &upstream, has_data)
+    let mut change = change(args, ctx, node, &source, upstream.name == source.name, place)?;
+    if place == Place::Aside {
+        change.impact.role_change = Some(format!("{} becomes a standby", node.name));
+        change.impact.destroys = rejoin::loss(ctx, answers);
+    }
+    Ok(Verdict::Change(change))
+}
+
+/// Where the copy goes, and what becomes of what is there. `None`: there is nothing to do.
+fn place(
+    args: &Args,
+    ctx: &Ctx,
+    node: &NodeSettings,
+    instance: &InstanceFacts,
+) -> Result<Option<Place>, StepError> {
+    let expendable = common::expendable(ctx, node);
+    let existing = args.str("existing")?;
+    let dir = match &instance.data_dir {
+        DataDir::Missing | DataDir::Empty => return Ok(Some(Place::Empty)),
+        DataDir::Foreign if expendable => return Ok(Some(Place::Expendable)),
+        DataDir::Foreign => return Err(initdb::foreign(node)),
+        DataDir::Cluster(dir) => dir,
+    };
+    match (mismatch(ctx, node, dir), existing.as_deref()) {
+        (Some(_), _) if expendable => Ok(Some(Place::Expendable)),
+        (Some(refusal), _) => Err(refusal),
+        (None, Some("aside")) => Ok(Some(Place::Aside)),
+        (None, Some("refuse")) if expendable => Ok(Some(Place::Expendable)),
+        (None, Some("refuse")) if !streams(instance) => Err(StepError::refuse(format!(
+            "{} on {} holds data of this cluster",
+            node.data_dir, ctx.host
+        ))
+        .hint(format!(
+            "pgorch rejoin {0} brings it back and keeps what it can; to give it up: --destroy {0}:{1}",
+            ctx.host, node.data_dir
+        ))),
+        _ => Ok(None),
+    }
+}
+
+fn streams(instance: &InstanceFacts) -> bool {
+    let receiver = instance.server.as_ref().and_then(|s| s.receiver.as_ref());
+    receiver.is_some_and(|r| r.status == "streaming")
 }
 
 /// Why this directory is no member of the cluster, if that can be said.
-fn mismatch(ctx: &Ctx, node: &NodeSettings, dir: &ClusterDir) -> Option<StepError> {
+pub(super) fn mismatch(ctx: &Ctx, node: &NodeSettings, dir: &ClusterDir) -> Option<StepError> {
     let dir_text = &node.data_dir;
     if dir.major != node.version {
         return Some(StepError::refuse(format!(
@@ -104,17 +159,19 @@ pub(super) fn system_identifier(ctx: &Ctx, name: &HostName) -> Option<SystemIden
     common::seen(ctx, name)?.system_identifier()
 }
 
+/// The copy of `upstream`, through the node's slot where that is the one that it will follow.
 fn change(
     args: &Args,
     ctx: &Ctx,
     node: &NodeSettings,
     upstream: &NodeSettings,
-    destroy: bool,
-) -> Result<Verdict, StepError> {
+    follows: bool,
+    place: Place,
+) -> Result<Change, StepError> {
     let slot = args.str("slot")?.unwrap_or_else(|| node.slot.clone());
-    let slot = ctx.inventory.replication.slots.then_some(slot);
+    let slot = (ctx.inventory.replication.slots && follows).then_some(slot);
     let expected = system_identifier(ctx, &upstream.name);
-    let script = script(args, node, upstream, slot.as_deref(), expected, destroy)?;
+    let script = script(args, node, upstream, slot.as_deref(), expected, place)?;
     let label = format!(
         "pg_basebackup -h {} -p {} -U {REPLICATOR} -D {}",
         upstream.address, upstream.port, node.data_dir
@@ -122,7 +179,11 @@ fn change(
     let summary = format!("clone {} from {}", node.name, upstream.name);
     let diff = Diff::Value {
         name: node.data_dir.clone(),
-        before: destroy.then(|| "other data".to_owned()),
+        before: match place {
+            Place::Empty => None,
+            Place::Expendable => Some("other data".to_owned()),
+            Place::Aside => Some("the old data, kept beside it".to_owned()),
+        },
         after: Some(format!("base backup of {} ({})", upstream.name, upstream.address)),
         note: None,
     };
@@ -142,10 +203,10 @@ fn change(
         },
         ..Change::default()
     };
-    if destroy {
+    if place == Place::Expendable {
         change.impact.destroys = Some(format!("everything in {}", node.data_dir));
     }
-    Ok(Verdict::Change(change))
+    Ok(change)
 }
 
 /// The whole copy, as root. The password is in the passfile only. `9>&-` is not used here: the
@@ -156,7 +217,7 @@ fn script(
     upstream: &NodeSettings,
     slot: Option<&str>,
     expected: Option<SystemIdentifier>,
-    destroy: bool,
+    place: Place,
 ) -> Result<Script, StepError> {
     let mut options = vec![
         format!("--checkpoint={}", args.str("checkpoint")?.unwrap_or_else(|| "fast".into())),
@@ -172,7 +233,7 @@ fn script(
     // The cluster's wal_sender_timeout is made for standbys; a copy may keep its disk busy longer.
     let conninfo = conninfo(upstream, &format!("{}_clone", node.slot), None)
         .with("options", "-c wal_sender_timeout=30s");
-    let script = initdb::begin(node, destroy)
+    let script = initdb::begin(node, place)
         .set("conninfo", &conninfo.to_string())
         .set("expected", &expected.map(|e| e.to_string()).unwrap_or_default())
         .set("pass", &passfile::path(&node.home))
@@ -187,7 +248,7 @@ fn script(
     Ok(script
         .line("if [ \"$rc\" != 0 ]; then rm -rf -- \"$new\"; exit 1; fi")
         .then(&after_copy())
-        .then(&initdb::finish()))
+        .then(&initdb::finish(place)))
 }
 
 /// Turns pg_basebackup's progress (one line a second where standard error is no terminal:

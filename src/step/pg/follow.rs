@@ -4,9 +4,9 @@ use super::basebackup::{conninfo, system_identifier};
 use super::common::{self, OS_USER};
 use super::files::{self, HostFile, Replace};
 use super::passfile;
-use crate::facts::{ClusterDir, DataDir};
+use crate::facts::{ClusterDir, DataDir, ServerFacts};
 use crate::inventory::NodeSettings;
-use crate::model::{Answer, Fragment, Resource, Script, quote};
+use crate::model::{Answer, Fragment, HostName, Resource, Script, quote};
 use crate::postgres::{Conf, conf_value, diff_conf, sql};
 use crate::step::{
     ArgKind, ArgSpec, Args, Change, Command, Ctx, Diff, Kind, StepError, Verdict, data, no_files,
@@ -70,6 +70,7 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     let signal = needs_signal(args, ctx, node, dir)?;
     let upstream = common::upstream_of(ctx, args.str("upstream")?)?;
     same_cluster(ctx, node, dir, &upstream)?;
+    fits(ctx, node, &upstream, current.as_ref())?;
     let slot = args.str("slot")?.unwrap_or_else(|| node.slot.clone());
     let slot = ctx.inventory.replication.slots.then_some(slot);
     let text = text(node, &upstream, slot.as_deref());
@@ -168,6 +169,64 @@ fn same_cluster(
         ))),
         _ => Ok(()),
     }
+}
+
+/// Whether the standby can stream from a new upstream at all: not if that gets its WAL from the standby
+/// itself, nor while it is on an older timeline. An upstream that it follows already is left to catch
+/// up.
+fn fits(
+    ctx: &Ctx,
+    node: &NodeSettings,
+    upstream: &NodeSettings,
+    current: Option<&HostFile>,
+) -> Result<(), StepError> {
+    let text = text(node, upstream, None);
+    if current.is_some_and(|f| f.text.starts_with(&text)) {
+        return Ok(());
+    }
+    if descends(ctx, &upstream.name, node)? {
+        return Err(StepError::refuse(format!(
+            "{} gets its WAL from {}: neither would get any",
+            upstream.name, node.name
+        ))
+        .arg("upstream")
+        .hint(format!("let {} follow another node first", upstream.name)));
+    }
+    let timeline = |server: Option<&ServerFacts>| server.and_then(|s| s.timeline);
+    let theirs = timeline(common::seen(ctx, &upstream.name).and_then(|i| i.server.as_ref()));
+    match (timeline(common::server(ctx)), theirs) {
+        (Some(own), Some(theirs)) if theirs < own => Err(StepError::refuse(format!(
+            "{} is on timeline {own}, {} still on {theirs}",
+            node.name, upstream.name
+        ))
+        .arg("upstream")
+        .hint(format!("pgorch status: does {} follow the primary?", upstream.name))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `name` gets its WAL, through however many others, from `node`, as far as is seen.
+fn descends(ctx: &Ctx, name: &HostName, node: &NodeSettings) -> Result<bool, StepError> {
+    let mut at = name.clone();
+    for _ in 0..ctx.inventory.nodes.len() {
+        let receiver = common::seen(ctx, &at)
+            .and_then(|i| i.server.as_ref()?.receiver.as_ref())
+            .map(|r| (r.sender_host.clone(), r.sender_port));
+        let Some((host, port)) = receiver else { return Ok(false) };
+        let mut next = None;
+        for other in ctx.inventory.nodes.keys() {
+            let settings = common::settings_of(ctx, other)?;
+            if settings.address == host && settings.port == port {
+                next = Some(settings.name);
+            }
+        }
+        match next {
+            Some(next) if next == node.name => return Ok(true),
+            Some(next) => at = next,
+            None => return Ok(false),
+        }
+    }
+    Ok(false)
 }
 
 /// `recovery_target_timeline` is not in it: the newest is the default, and a parameter of the start

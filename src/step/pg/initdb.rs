@@ -149,12 +149,26 @@ const MADE: &str = "made() { [ -s \"$marker\" ] && [ -e \"$data/PG_VERSION\" ] &
     [ \"$(cat \"$marker\")\" = \"$(LC_ALL=C \"$bin/pg_controldata\" -D \"$data\" 2>/dev/null | \
     sed -n 's/^Database system identifier: *//p')\" ]; }";
 
+/// What becomes of what stands where a data directory is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// There must be nothing.
+    Empty,
+    /// It is removed first: the user named it.
+    Expendable,
+    /// It is renamed when the new one is whole.
+    Aside,
+}
+
+/// What stands behind the name of a directory that was put aside, before the time (UTC).
+pub(super) const ASIDE: &str = ".before-rejoin-";
+
 /// Common beginning of the scripts that make a data directory, as root: takes the lock, refuses
 /// a directory with something in it, removes what an earlier try left, and makes `$new`.
 ///
 /// The lock's descriptor is inherited by what the script starts, so it holds for as long as a
 /// base backup goes on after its controller is gone.
-pub(super) fn begin(node: &NodeSettings, expendable: bool) -> Script {
+pub(super) fn begin(node: &NodeSettings, place: Place) -> Script {
     let install = format!("install -d -o {OS_USER} -g {OS_USER} -m 0700");
     let mut script = Script::raw("(\nexec </dev/null\nset -eu\ncd /\numask 077\ntrap '' PIPE")
         .set("data", node.data_dir.trim_end_matches('/'))
@@ -171,30 +185,50 @@ pub(super) fn begin(node: &NodeSettings, expendable: bool) -> Script {
         .line(MADE)
         .line("waited=; if ! flock -n 9; then waited=1")
         .line("echo \"an earlier initdb or base backup is at work on $data: waiting for its end\"")
-        .line(&format!("flock -w {WAIT_SECONDS} 9 || fail \"another initdb or base backup is at work on $data\"; fi"))
-        .line("if [ -n \"$waited\" ] && made; then exit 0; fi");
-    if !expendable {
+        .line(&format!("flock -w {WAIT_SECONDS} 9 || fail \"another initdb or base backup is at work on $data\"; fi"));
+    // A rename would replace the link, and the data would be where nobody wants it.
+    const LINK: &str =
+        "[ ! -L \"$data\" ] || fail \"$data is a link: set data_dir to where it points\"";
+    const MOUNT: &str =
+        "! mountpoint -q \"$data\" || fail \"$data is a mount point: use a directory below it\"";
+    script = match place {
         // It may also have ended between the look and now.
-        script = script.line("if made; then exit 0; fi");
-    } else {
-        script = script
-            .line("[ ! -e \"$data/postmaster.pid\" ] || fail \"$data: a server may be running there\"")
-            .line("rm -rf -- \"$data\"");
+        Place::Empty => script.line("if made; then exit 0; fi"),
+        Place::Expendable => script
+            .line("if [ -n \"$waited\" ] && made; then exit 0; fi")
+            .line(GONE)
+            .line("rm -rf -- \"$data\""),
+        // The old one is made too: who waited cannot tell it from a new one.
+        Place::Aside => script
+            .line("[ -z \"$waited\" ] || fail \"another base backup was at work on $data: run again\"")
+            .line(GONE),
+    };
+    script = script.line(LINK).line("if [ -e \"$data\" ]; then");
+    if place != Place::Aside {
+        script = script.line("[ -z \"$(ls -A \"$data\")\" ] || fail \"$data is not empty\"");
     }
-    script
-        // A rename would replace the link, and the data would be where nobody wants it.
-        .line("[ ! -L \"$data\" ] || fail \"$data is a link: set data_dir to where it points\"")
-        .line("if [ -e \"$data\" ]; then")
-        .line("[ -z \"$(ls -A \"$data\")\" ] || fail \"$data is not empty\"")
-        .line("! mountpoint -q \"$data\" || fail \"$data is a mount point: use a directory below it\"")
-        .line("fi")
-        .line("rm -rf -- \"$new\"")
-        .line(&format!("{install} \"$new\""))
+    script.line(MOUNT).line("fi").line("rm -rf -- \"$new\"").line(&format!("{install} \"$new\""))
 }
+
+/// No server process lives on the directory. A crash leaves postmaster.pid behind, so that says
+/// nothing.
+const GONE: &str = "for p in /proc/[0-9]*; do\n\
+    if [ \"$p/cwd\" -ef \"$data\" ]; then\n\
+    comm=; { read -r comm <\"$p/comm\"; } 2>/dev/null || :\n\
+    case $comm in postgres|postmaster) fail \"a server process lives on $data: ${p#/proc/}\";; esac\n\
+    fi\n\
+    done";
 
 /// Common end: the marker first, then the rename. Killed in between, the next run finds an empty
 /// place and starts again; killed after it, everything is there.
-pub(super) fn finish() -> Script {
+pub(super) fn finish(place: Place) -> Script {
+    let rename = match place {
+        Place::Aside => format!(
+            "{GONE}\nmv -T \"$data\" \"$data{ASIDE}$(date -u +%Y%m%dT%H%M%SZ)\"\n\
+             mv -T \"$new\" \"$data\""
+        ),
+        Place::Empty | Place::Expendable => "mv -T \"$new\" \"$data\"".to_owned(),
+    };
     Script::raw(
         "id=$(LC_ALL=C \"$bin/pg_controldata\" -D \"$new\" | \
          sed -n 's/^Database system identifier: *//p')\n\
@@ -203,14 +237,17 @@ pub(super) fn finish() -> Script {
     .line("printf '%s\\n' \"$id\" >\"$marker.pgorch-new\"")
     .line("mv -f \"$marker.pgorch-new\" \"$marker\"")
     .line("sync \"$marker\" \"$home\" 2>/dev/null || :")
-    .line("mv -T \"$new\" \"$data\"")
+    .line(&rename)
+    // Whatever was half rewound is not here any more.
+    .line("rm -f \"${marker%.made}.rewinding\"")
     .line("sync \"$parent\" 2>/dev/null || :")
     .line(")")
 }
 
 fn script(node: &NodeSettings, options: &[String], expendable: bool) -> Script {
+    let place = if expendable { Place::Expendable } else { Place::Empty };
     let words: Vec<String> = options.iter().map(|o| quote(o)).collect();
-    begin(node, expendable)
+    begin(node, place)
         .line(&format!(
             "runuser -u {OS_USER} -- \"$bin/initdb\" -D \"$new\" {} 9>&- >\"$home/.initdb.log\" 2>&1 \
              || {{ cat \"$home/.initdb.log\" >&2; exit 1; }}",
@@ -219,7 +256,7 @@ fn script(node: &NodeSettings, options: &[String], expendable: bool) -> Script {
         .line("rm -f \"$home/.initdb.log\"")
         .line(&format!("printf '%s\\n' '' '# pgorch' {} >>\"$new/postgresql.conf\"", includes()))
         .line(&format!("install -o {OS_USER} -g {OS_USER} -m 0600 /dev/null \"$new/pgorch.conf\""))
-        .then(&finish())
+        .then(&finish(place))
 }
 
 /// The lines at the end of postgresql.conf, as shell words. The later one wins.

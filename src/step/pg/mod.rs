@@ -10,15 +10,19 @@ mod database;
 mod defaults;
 mod event;
 mod extension;
+mod fence;
 mod files;
 mod follow;
 mod hba;
 mod initdb;
+mod ladder;
+mod leftovers;
 mod members;
 mod operation;
 mod parameters;
 mod passfile;
 mod query;
+mod rejoin;
 mod role;
 mod role_sql;
 mod service;
@@ -47,9 +51,14 @@ pub(super) const KINDS: &[&Kind] = &[
     &passfile::KIND,
     &slot::KIND,
     &basebackup::KIND,
+    &rejoin::REJOIN,
+    &rejoin::REWIND,
+    &fence::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,
+    &leftovers::SLOTS,
+    &leftovers::DATA,
     &sync::KIND,
     &query::QUERY,
     &query::CHECKPOINT,
@@ -59,11 +68,17 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::EPOCH,
     &operation::SLOTS,
     &operation::POOLER,
+    &operation::HOOKS,
     &operation::FENCE,
     &operation::REVOKE,
     &operation::POSITION,
     &operation::PROMOTE,
 ];
+
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+pub(super) fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    format!("BEGIN;\n{}{}COMMIT;", members::SCHEMA, members::event(kind, node, data))
+}
 
 /// The text of `pgorch.standby.conf` on a primary.
 pub(super) const FOLLOWS_NOBODY: &str = follow::FOLLOWS_NOBODY;

@@ -46,6 +46,11 @@ pub(super) const STOP: Kind = Kind {
     args: &[
         TIMEOUT,
         ArgSpec::new("primary", ArgKind::Bool, "this may be the running primary; default false"),
+        ArgSpec::new(
+            "role",
+            ArgKind::Choice(&["primary", "standby"]),
+            "only what has this role now; default both",
+        ),
     ],
     files: no_files,
     probe: no_probe,
@@ -97,9 +102,14 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     }
     let primary =
         instance.server.as_ref().map_or(ctx.primary == Some(ctx.host), |s| !s.in_recovery);
+    let role = if primary { "primary" } else { "standby" };
+    if args.str("role")?.is_some_and(|wanted| wanted != role) {
+        return Ok(Verdict::ok());
+    }
     if primary && !args.bool("primary")?.unwrap_or(false) {
-        return Err(StepError::refuse(format!("{} is the running primary", ctx.host))
-            .hint("primary: true says that it is meant; a planned change is pgorch switchover"));
+        return Err(StepError::refuse(format!("{} is the running primary", ctx.host)).hint(
+            "pgorch stop --primary (\"primary: true\") says that it is meant; pgorch switchover moves it",
+        ));
     }
     let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
     let mut change = Change {
@@ -114,7 +124,6 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
         ..Change::default()
     };
-    let role = if primary { "primary" } else { "standby" };
     change.impact.role_change = Some(format!("the {role} {} is stopped", ctx.host));
     Ok(Verdict::Change(change))
 }
@@ -143,6 +152,11 @@ fn start(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         _ => {}
     }
     if !running {
+        if let Some(text) = &instance.fenced {
+            return Err(StepError::refuse(format!("{} is fenced: {text}", ctx.host)).hint(
+                format!("another node has, or was to have, its place: pgorch rejoin {}", ctx.host),
+            ));
+        }
         if instance.postmaster_pid.is_some() {
             return Err(StepError::refuse(format!(
                 "a server that the unit {} did not start runs on {}",
@@ -233,6 +247,11 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     };
     let mut debts = debts(instance);
     if debts.is_empty() && args.bool("force")?.unwrap_or(false) {
+        // systemctl restart starts what is stopped, and that is another question.
+        if instance.postmaster_pid.is_none() {
+            return Err(StepError::refuse(format!("{} does not run", ctx.host))
+                .hint(format!("pgorch start {}", ctx.host)));
+        }
         debts.push("asked for".to_owned());
     }
     if debts.is_empty() {

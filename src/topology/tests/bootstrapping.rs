@@ -17,6 +17,7 @@ fn decide(world: &World, limit: &[&str]) -> String {
         Bootstrap::Existing { primary } => format!("existing {primary}"),
         Bootstrap::Fresh { primary } => format!("fresh {primary}"),
         Bootstrap::Resume { primary } => format!("resume {primary}"),
+        Bootstrap::Start { primary } => panic!("apply starts no {primary}"),
         Bootstrap::Refuse { code, reason, hint } => {
             assert!(explain(code).is_some(), "{code}");
             format!("refuse {code}: {reason} -> {hint}")

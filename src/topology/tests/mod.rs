@@ -3,6 +3,7 @@
 mod bootstrapping;
 mod finding;
 mod rendering;
+mod starting;
 
 use indexmap::IndexMap;
 
