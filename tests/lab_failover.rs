@@ -67,11 +67,12 @@ fn a_primary_that_is_gone_is_replaced() {
     }
     let lab = Lab::new();
     type Part = fn(&Lab);
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 6] = [
         ("healthy", a_healthy_primary_is_left_alone),
         ("killed", killed),
         ("frozen", frozen),
         ("powered off", powered_off),
+        ("switched off", switched_off),
         ("refused", apply_and_an_open_operation),
     ];
     for (name, part) in parts {
@@ -164,6 +165,38 @@ fn powered_off(lab: &Lab) {
     lab.rejoin("node1");
     lab.run(&["switchover", "--to", "node1", "-y"]).exits(0);
     lab.wait_for(("node1", ["running", "streaming", "streaming"]));
+}
+
+/// A host that this machine is cut off from is switched off by the inventory's command, and only if
+/// that says so by its exit status.
+fn switched_off(lab: &Lab) {
+    let with = |command: &str| {
+        let stonith = format!("failover: {{ stonith: {{ command: {command} }} }}\nlab: ");
+        lab.cluster.write_inventory(&inventory().replace("lab: ", &stonith));
+    };
+    lab.cluster.fault("cut controller node1");
+    lab.cluster.fault("cut node1 node2");
+    lab.cluster.fault("cut node1 node3");
+    std::thread::sleep(Duration::from_secs(6));
+    with("'false'");
+    let ran = lab.run(&["failover", "-y", "--timeout", "3"]).exits(1);
+    assert!(ran.stderr.contains("undone"), "{}", ran.stderr);
+    assert_eq!(lab.cluster.sql("node2", "SELECT pg_is_in_recovery()"), "t");
+    let exe = env!("CARGO_BIN_EXE_pgorch");
+    with(&format!("'{exe} lab fault power-off node1'"));
+    lab.run(&["failover", "-y", "--timeout", "3"]).exits(0);
+    let status = lab.status();
+    assert_ne!(status["primary"], "node1", "{status}");
+    lab.cluster.fault("heal controller node1");
+    lab.cluster.fault("heal node1 node2");
+    lab.cluster.fault("heal node1 node3");
+    lab.cluster.fault("start node1");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_ne!(lab.status()["health"], "split");
+    lab.rejoin("node1");
+    lab.run(&["switchover", "--to", "node1", "-y"]).exits(0);
+    lab.wait_for(("node1", ["running", "streaming", "streaming"]));
+    lab.cluster.write_inventory(&inventory());
 }
 
 /// While an operation is open nothing else changes; one that begins meanwhile stops a run.

@@ -134,6 +134,7 @@ fn tell(runner: &Runner, found: &Assessment) {
     lines.extend(found.excluded.iter().map(|(name, why)| format!("{name} is no candidate: {why}")));
     lines.push(match found.proof {
         Proof::Fenced => format!("{} will be fenced through its host", found.primary),
+        Proof::Stonith => format!("{} will be switched off by failover.stonith", found.primary),
         _ => format!("{} cannot be fenced", found.primary),
     });
     for line in lines {

@@ -39,6 +39,8 @@ pub enum Proof {
     CleanStop,
     /// Its host answers: every process is killed, and the fence marker keeps it down.
     Fenced,
+    /// Its host is switched off, by the inventory's command.
+    Stonith,
     /// None; the operator has accepted that.
     RiskAccepted,
 }

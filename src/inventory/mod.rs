@@ -162,6 +162,9 @@ pub struct FailoverSettings {
     pub maximum_lag_bytes: Option<u64>,
     pub auto_rejoin: bool,
     pub cross_location: bool,
+    /// The command of the controller that switches a node's host off, and returns 0 only when it
+    /// is off.
+    pub stonith: Option<Vec<String>>,
     pub raw: Map,
 }
 

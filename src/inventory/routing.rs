@@ -81,7 +81,8 @@ fn commands(map: &mut MapReader<'_>, key: &'static str, out: &mut Complaints) ->
     all.into_iter().filter_map(|node| command(node, key, out)).collect()
 }
 
-fn command(node: &Node, key: &str, out: &mut Complaints) -> Option<Vec<String>> {
+/// A command: a list of words, or one text that is split as a shell would.
+pub(super) fn command(node: &Node, key: &str, out: &mut Complaints) -> Option<Vec<String>> {
     let words = match (node.as_str(), node.as_seq()) {
         (Some(line), _) => match split_words(line) {
             Ok(words) => words,

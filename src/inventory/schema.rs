@@ -277,7 +277,19 @@ fn failover() -> Value {
             ("auto_rejoin", flag("A returned primary becomes a standby; default true.")),
             ("cross_location", flag("Candidates in other locations; default false.")),
             ("election", choice(&["local"], "")),
-            ("stonith", json!({"not": {}, "description": "Not built yet."})),
+            (
+                "stonith",
+                object(
+                    "How a host that cannot be reached is switched off.",
+                    [(
+                        "command",
+                        json!({"anyOf": [{"type": "string"},
+                            {"type": "array", "items": {"type": "string"}}],
+                        "description": "Run on the controller, with PGORCH_NODE and PGORCH_ADDRESS; \
+                            returns 0 only when the host is off."}),
+                    )],
+                ),
+            ),
             ("timing", choice(&["fast", "calm"], "")),
         ],
     )

@@ -1,5 +1,6 @@
 //! The settings blocks: ssh, replication, failover, lab.
 
+use super::routing::command;
 use super::secrets::password;
 use super::{FailoverSettings, LabSettings, ReplicationMode, ReplicationSettings, SshSettings};
 use crate::model::{Map, Value};
@@ -167,6 +168,7 @@ pub(super) fn failover(node: Option<&Node>, out: &mut Complaints) -> FailoverSet
         maximum_lag_bytes: Some(1024 * 1024),
         auto_rejoin: true,
         cross_location: false,
+        stonith: None,
         raw: Map::new(),
     };
     let Some(node) = node else { return settings };
@@ -182,15 +184,24 @@ pub(super) fn failover(node: Option<&Node>, out: &mut Complaints) -> FailoverSet
     settings.auto_rejoin = map.bool("auto_rejoin", out).unwrap_or(true);
     settings.cross_location = map.bool("cross_location", out).unwrap_or(false);
     election(map.get("election"), out);
-    if let Some(stonith) = map.get("stonith") {
-        not_built(stonith, "\"failover.stonith\"", "", out);
-    }
+    settings.stonith = map.get("stonith").and_then(|node| stonith(node, out));
     timing(map.get("timing"), out);
     map.finish(out);
     if let Value::Object(raw) = node.to_value() {
         settings.raw = raw;
     }
     settings
+}
+
+fn stonith(node: &Node, out: &mut Complaints) -> Option<Vec<String>> {
+    let mut map = MapReader::new(node, "stonith", out)?;
+    let given = map.get("command");
+    if given.is_none() {
+        out.push(Diagnostic::error(&node.span, "stonith needs a \"command\"".to_owned()));
+    }
+    let command = given.and_then(|given| command(given, "command", out));
+    map.finish(out);
+    command
 }
 
 fn election(node: Option<&Node>, out: &mut Complaints) {

@@ -26,6 +26,8 @@ pub enum Action {
     /// Kill every process of the server, without asking it, and leave the fence marker; the proof is
     /// that none is left that could answer a client.
     Fence { seconds: u64 },
+    /// Switch the step's host off by a command of the controller, which succeeds only when it is off.
+    Stonith { argv: Vec<String> },
     /// Take the fence marker of a server away that was down before it was fenced.
     Unfence,
     /// Have a standby receive nothing any more, durably, so that the old primary can count on it no
@@ -145,6 +147,7 @@ impl Action {
             Action::Pooler { verb: PoolerVerb::Resume, .. } => "resume",
             Action::Stop { .. } => "stop",
             Action::Fence { .. } => "fence",
+            Action::Stonith { .. } => "stonith",
             Action::Unfence => "unfence",
             Action::Revoke => "revoke",
             Action::Unrevoke => "unrevoke",
@@ -187,6 +190,7 @@ impl Action {
                 "fence marker, SIGKILL to every process of the server, proof that none is left"
                     .to_owned()
             }
+            Action::Stonith { argv } => format!("{}, on this machine", argv.join(" ")),
             Action::Unfence => "remove the fence marker".to_owned(),
             Action::Revoke => "empty primary_conninfo, end of the WAL receiver, proof".to_owned(),
             Action::Unrevoke => "receive again".to_owned(),
@@ -209,7 +213,7 @@ impl Action {
     /// Whether clients cannot write from here on.
     #[must_use]
     pub fn begins_outage(&self) -> bool {
-        matches!(self, Action::Stop { .. } | Action::Fence { .. } | Action::Revoke)
+        matches!(self, Action::Stop { .. } | Action::Fence { .. } | Action::Stonith { .. } | Action::Revoke)
     }
 }
 

@@ -491,6 +491,10 @@ impl Driver {
         if !why.is_empty() {
             self.problems.push(why);
         }
+        let off = |s: &&Step| matches!(s.action, Action::Stonith { .. }) && self.heard.contains(s);
+        if let Some(step) = self.sent.iter().find(off) {
+            self.problems.push(format!("{} stays switched off", step.host));
+        }
         if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
             self.problems.push("what before_promote commands did is not taken back".to_owned());
         }

@@ -28,7 +28,7 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
     ),
     (
         "failover_unproved",
-        "The old primary's host cannot be reached, so nothing proves that it takes no writes. Switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
+        "The old primary's host cannot be reached, so nothing proves that it takes no writes. With failover.stonith pgorch switches it off. Else switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
     ),
     (
         "failover_voters",
@@ -154,18 +154,22 @@ pub fn assess(
     };
     let heard = view.heard_by_standbys(&primary);
     let reachable = view.instance(&primary).is_some();
-    let proof = if reachable { Proof::Fenced } else { Proof::RiskAccepted };
+    let proof = match (reachable, &inventory.failover.stonith) {
+        (true, _) => Proof::Fenced,
+        (false, Some(_)) => Proof::Stonith,
+        (false, None) => Proof::RiskAccepted,
+    };
     if !reachable && !heard.is_empty() && !accepted.split_brain_risk {
         let message = format!("cannot be reached from here, but {} hear from it", heard.join(", "));
         let hint = "it is alive: mend the way to it";
         checks.push(refused("failover_primary_alive", Some(&primary), message, hint));
-    } else if !reachable && !accepted.split_brain_risk {
+    } else if proof == Proof::RiskAccepted && !accepted.split_brain_risk {
         let message =
             "cannot be reached, so it cannot be fenced: it may go on taking writes".to_owned();
         let hint = "switch its host off, then run it again with --accept-split-brain-risk";
         checks.push(refused("failover_unproved", Some(&primary), message, hint));
     }
-    if !reachable && accepted.split_brain_risk {
+    if proof == Proof::RiskAccepted && accepted.split_brain_risk {
         checks.push(Check {
             code: "failover_unproved",
             level: Level::Warning,

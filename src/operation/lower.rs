@@ -36,6 +36,13 @@ pub fn lower(
                 stages.extend(hooks(task, inventory, roles));
                 continue;
             }
+            if task.kind.name == "fence" && roles.proof == Proof::Stonith {
+                // Nothing can be sent to its host, so it is this machine that acts.
+                let argv = inventory.failover.stonith.clone().unwrap_or_default();
+                let step = Step { host: roles.primary.clone(), action: Action::Stonith { argv } };
+                stages.push(Stage { name: task.name.clone(), steps: vec![step] });
+                continue;
+            }
             let mut steps = Vec::new();
             let of_task = hosts.iter().filter(|host| takes_part(task, host, inventory, roles));
             for host in of_task {

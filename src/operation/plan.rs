@@ -118,6 +118,12 @@ fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
             before(&roles.candidate, position, fence + 1)
                 .ok_or("it promotes without a look at where the WAL ends")?;
         }
+        Proof::Stonith => {
+            let off = before(&roles.primary, |a| matches!(a, Action::Stonith { .. }), 0)
+                .ok_or("it promotes before the old primary's host is switched off")?;
+            before(&roles.candidate, position, off + 1)
+                .ok_or("it promotes without a look at where the WAL ends")?;
+        }
         Proof::RiskAccepted => {
             for standby in roles.siblings.iter().chain([&roles.candidate]) {
                 let revoke = before(standby, |a| *a == Action::Revoke, 0).ok_or_else(|| {

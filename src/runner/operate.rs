@@ -150,6 +150,16 @@ impl Runner {
                 let environment = hook_environment(&self.vars.inventory, identity);
                 hook::run(argv, &environment, self.interrupt.clone()).await
             }
+            Action::Stonith { argv } => {
+                let inventory = &self.vars.inventory;
+                let address = inventory.nodes.get(&step.host).and_then(|n| n.host.address.clone());
+                let environment = [
+                    ("PGORCH_CLUSTER", inventory.cluster.clone()),
+                    ("PGORCH_NODE", step.host.0.clone()),
+                    ("PGORCH_ADDRESS", address.unwrap_or_default()),
+                ];
+                hook::run(argv, &environment, self.interrupt.clone()).await
+            }
             _ => match command(step, &self.vars.inventory, identity, known) {
                 Err(why) => Outcome::Failed(why),
                 Ok(command) => self.send_step(step, &command).await,

@@ -264,7 +264,7 @@ fn what_is_not_built_yet_is_refused_at_its_place() {
 ssh: {become_method: su}
 postgres: {install: {source: {url: 'https://example.org/p.tgz'}}}
 replication: {mode: quorum}
-failover: {mode: automatic, manager: repmgr, election: 'etcd://e1', stonith: {command: [x]}, timing: {poll: 1s}, restart_in_place: once}
+failover: {mode: automatic, manager: repmgr, election: 'etcd://e1', timing: {poll: 1s}, restart_in_place: once}
 routing: {vip: {address: 10.0.0.9/24, interface: eth0}, poolers: {a: {kind: pgbouncer}}}
 lab: {backend: docker}
 ")), @r#"
@@ -274,9 +274,8 @@ i:6:21: error: "mode: quorum" is not built yet (use async)
 i:7:18: error: "mode: automatic" is not built yet (use manual)
 i:7:38: error: "manager: repmgr" is not built yet (use pgorch or none)
 i:7:56: error: "election: etcd" is not built yet (use local)
-i:7:78: error: "failover.stonith" is not built yet
-i:7:102: error: a mapping for "timing" is not built yet (use fast or calm)
-i:7:132: error: "restart_in_place: once" is not built yet (use never)
+i:7:77: error: a mapping for "timing" is not built yet (use fast or calm)
+i:7:107: error: "restart_in_place: once" is not built yet (use never)
 i:8:16: error: "routing.vip" is not built yet (move the address in routing.hooks until then)
 i:9:16: error: "backend: docker" is not built yet (use auto or nspawn)
 "#);

@@ -96,6 +96,7 @@ impl World {
             Action::Release { undone } => self.release(host, identity, *undone),
             Action::Pooler { .. }
             | Action::Fence { .. }
+            | Action::Stonith { .. }
             | Action::Unfence
             | Action::Revoke
             | Action::Unrevoke
