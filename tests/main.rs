@@ -6,6 +6,7 @@ mod input;
 mod lab;
 mod lab_apply;
 mod lab_backend;
+mod lab_failover;
 mod lab_faults;
 mod lab_language;
 mod lab_rejoin;

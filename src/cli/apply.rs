@@ -234,6 +234,16 @@ async fn execute(
     if runner.interrupted() {
         return Ok(stopped(common, &runner));
     }
+    if mode == Mode::Apply
+        && let Some((node, open)) = runner.open_operation()
+    {
+        let why = format!(
+            "the {} to {} of {} ({}) is not over on {node}",
+            open.kind, open.candidate, open.controller, open.started
+        );
+        let hint = "if its controller is gone: pgorch resume";
+        return Ok(refuse(common, mode, &runner, Exit::Refused, ["operation_open", &why, hint]));
+    }
     let starts = matches!(extra.primary, PrimaryRule::Start { .. });
     if (starts || runner.needs_primary())
         && let Err(refusal) = runner.resolve_primary(&extra.primary)

@@ -133,6 +133,26 @@ pub(super) struct SwitchoverArgs {
     pub(super) playbook: Option<PathBuf>,
 }
 
+/// Options of `failover`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FailoverArgs {
+    /// The node that is to be the primary (default: the standby with the most WAL)
+    #[arg(long, visible_alias = "candidate", value_name = "NODE")]
+    pub(super) to: Option<String>,
+    /// Show the evidence and every step, and change nothing
+    #[arg(short = 'C', long, visible_alias = "check")]
+    pub(super) dry_run: bool,
+    /// Go on although the old primary cannot be fenced: if it lives, there are two primaries
+    #[arg(long)]
+    pub(super) accept_split_brain_risk: bool,
+    /// Go on although more may be lost than maximum_lag_on_failover allows
+    #[arg(long)]
+    pub(super) accept_data_loss: bool,
+    /// A playbook of your own instead of the shipped failover.yml
+    #[arg(long, value_name = "FILE")]
+    pub(super) playbook: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make the hosts what the inventory says; a second run changes nothing
@@ -254,6 +274,14 @@ pub(super) enum Command {
     },
     /// Make another node the primary, without losing a row; undone if it cannot finish
     Switchover(SwitchoverArgs),
+    /// Replace a primary that is gone or hangs by a standby
+    Failover(FailoverArgs),
+    /// Make this node the primary although the old one does not hand over: `failover --to NODE`
+    Promote {
+        node: String,
+        #[command(flatten)]
+        failover: FailoverArgs,
+    },
     /// Continue or undo an operation that was interrupted
     Resume {
         /// The operation's id (default: the open one)
@@ -406,10 +434,6 @@ pub(super) enum LabCommand {
 /// Commands of the contract that are not built yet: they answer so, with exit 2.
 #[derive(Debug, Subcommand)]
 pub(super) enum Later {
-    /// Unplanned change of primary by hand (not built yet)
-    Failover(Rest),
-    /// Make a node the primary (not built yet)
-    Promote(Rest),
     /// Poll, decide, fail over, rejoin (not built yet)
     Watch(Rest),
     /// Watch looks on but does not act (not built yet)

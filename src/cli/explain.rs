@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::error::CliError;
 use crate::model::Exit;
+use crate::operation::{FAILOVER_CODES, PRECONDITIONS};
 use crate::syntax::lower::did_you_mean;
 use crate::topology::{self, FINDINGS, REFUSALS};
 use crate::ui::Printer;
@@ -22,6 +23,11 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
         Printer.out(&format!("{} ({})\n\n{}\n", finding.code, finding.sentence, finding.explain));
         return Ok(Exit::Done);
     }
+    let of_operations = || PRECONDITIONS.iter().chain(FAILOVER_CODES);
+    if let Some((code, text)) = of_operations().find(|(code, _)| *code == wanted) {
+        Printer.out(&format!("{code}\n\n{text}\n"));
+        return Ok(Exit::Done);
+    }
     let by_number = Exit::TABLE
         .iter()
         .find(|(e, name, _)| e.code().to_string() == code || name.replace('-', "_") == wanted);
@@ -30,6 +36,7 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let known = FINDINGS.iter().chain(REFUSALS).map(|f| f.code);
+    let known = known.chain(of_operations().map(|(code, _)| *code));
     let known = known.chain(Exit::TABLE.iter().map(|(_, n, _)| *n));
     let error = CliError::usage(format!("no code \"{code}\""));
     Err(match did_you_mean(&wanted, known) {
@@ -47,6 +54,12 @@ fn all() -> String {
     out.push_str("\nRefusals:\n");
     for refusal in REFUSALS {
         let _ = writeln!(out, "  {:<width$}  {}", refusal.code, refusal.sentence);
+    }
+    out.push_str("\nPreconditions and refusals of operations:\n");
+    for (code, text) in PRECONDITIONS.iter().chain(FAILOVER_CODES) {
+        let sentence = text.split_once(": ").map_or(*text, |(first, _)| first);
+        let sentence = sentence.split_once(". ").map_or(sentence, |(first, _)| first);
+        let _ = writeln!(out, "  {code:<width$}  {}", sentence.trim_end_matches('.'));
     }
     out.push('\n');
     out.push_str(&exit_codes());

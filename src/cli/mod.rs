@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod explain;
 mod extra;
+mod failover;
 mod init;
 mod interrupt;
 mod lab;
@@ -105,6 +106,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run { playbook, run } => apply::run(&common, &playbook, &run)?,
         Command::Status { check } => return status::status(&common, check),
         Command::Switchover(args) => switchover::switchover(&common, &args)?,
+        Command::Failover(args) => failover::failover(&common, &args)?,
+        Command::Promote { node, failover } => {
+            let args = args::FailoverArgs { to: Some(node), ..failover };
+            failover::failover(&common, &args)?
+        }
         Command::Resume { id } => switchover::resume(&common, id.as_deref())?,
         Command::Exec { argv } => exec::exec(&common, &argv)?,
         Command::Facts => status::facts(&common)?,

@@ -14,12 +14,12 @@ use crate::facts::{Observation, OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Level, Plan, Roles, Settlement, lower, settle, switchover_checks,
-    verify,
+    Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Proof, Roles, Settlement, lower,
+    next_epoch, open_operations, switchover_checks, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{Operated, Runner, Selection};
-use crate::topology::{self, Topology};
+use crate::topology;
 use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
 
 /// `pgorch switchover --to NODE`.
@@ -37,11 +37,10 @@ pub(super) fn switchover(common: &Common, args: &SwitchoverArgs) -> Result<Exit,
 /// `pgorch resume [ID]`.
 pub(super) fn resume(common: &Common, id: Option<&str>) -> Result<Exit, CliError> {
     let prepared = load::prepare_to_look(common, None)?;
-    let loaded = sources::playbook(&PathBuf::from("playbooks/switchover.yml"))?;
-    block_on(go_on(common, id, prepared, loaded.playbook))?
+    block_on(go_on(common, id, prepared))?
 }
 
-fn node_named(inventory: &Inventory, name: &str) -> Result<HostName, CliError> {
+pub(super) fn node_named(inventory: &Inventory, name: &str) -> Result<HostName, CliError> {
     let wanted = HostName(name.to_owned());
     if inventory.nodes.contains_key(&wanted) {
         return Ok(wanted);
@@ -74,7 +73,7 @@ fn wait_until(at: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn look(
+pub(super) async fn look(
     common: &Common,
     prepared: Prepared,
     command: &str,
@@ -126,7 +125,8 @@ async fn change_over(
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
         return Ok(ended(&runner, refusal_exit(&runner, &checks)));
     };
-    let roles = roles(&inventory, &topology, &primary, &candidate);
+    let proof = Proof::CleanStop;
+    let roles = Roles::seen(&inventory, &snapshot, &primary, &candidate, proof);
     let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
     if let Err(why) = verify(&plan) {
         let text = format!("the playbook makes no safe switchover: {why}");
@@ -138,40 +138,39 @@ async fn change_over(
     }
     if !common.yes {
         show_plan(common, &plan);
-        match consent::yes(&runner, &format!("Make {candidate} the primary? [yes/no] ")).await {
-            consent::Answer::Yes => {}
-            consent::Answer::No => return Ok(ended(&runner, Exit::Refused)),
-            consent::Answer::Interrupted => return Ok(ended(&runner, Exit::Interrupted)),
-            consent::Answer::Nobody => {
-                let why = format!("this makes {candidate} the primary, which needs a yes");
-                let hint = Some("run it with -y, or look at --dry-run first".to_owned());
-                let kind = Kind::Refused { code: "consent_needed".to_owned(), hint };
-                runner.sink.emit(&Event::run(kind, why));
-                return Ok(ended(&runner, Exit::Refused));
-            }
+        if let Some(exit) = ask(&runner, &candidate).await {
+            return Ok(exit);
         }
     }
     let identity = identity(&runner, "switchover", &roles);
-    let operated = runner.operate(Driver::new(plan), &identity).await;
-    Ok(tell_end(common, &runner, &operated, &candidate, started).await)
+    let operated = runner.operate(Driver::new(plan), identity, &nobody_elects).await;
+    Ok(tell_end(common, &runner, &operated, started).await)
 }
 
-/// Who takes part: standbys that cannot be reached follow when they are back.
-fn roles(
-    inventory: &Inventory,
-    topology: &Topology,
-    primary: &HostName,
-    candidate: &HostName,
-) -> Roles {
-    let siblings = topology.standbys().filter(|n| *n != candidate).cloned().collect();
-    let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    Roles { primary: primary.clone(), candidate: candidate.clone(), siblings, voters }
+/// Asks whether this node may become the primary; how the run ends if not.
+pub(super) async fn ask(runner: &Runner, candidate: &HostName) -> Option<Exit> {
+    let exit = match consent::yes(runner, &format!("Make {candidate} the primary? [yes/no] ")).await
+    {
+        consent::Answer::Yes => return None,
+        consent::Answer::No => Exit::Refused,
+        consent::Answer::Interrupted => Exit::Interrupted,
+        consent::Answer::Nobody => {
+            let why = format!("this makes {candidate} the primary, which needs a yes");
+            let hint = Some("run it with -y, or look at --dry-run first".to_owned());
+            let kind = Kind::Refused { code: "consent_needed".to_owned(), hint };
+            runner.sink.emit(&Event::run(kind, why));
+            Exit::Refused
+        }
+    };
+    Some(ended(runner, exit))
 }
 
-fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
-    let snapshot = runner.snapshot();
-    let stored =
-        snapshot.nodes.values().filter_map(|o| Some(o.facts()?.instance.as_ref()?.epoch.epoch));
+/// A plan whose candidate was named has nobody to choose.
+fn nobody_elects(_: &Known) -> Result<Plan, String> {
+    Err("the candidate cannot be chosen in this operation".to_owned())
+}
+
+pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
     let record = OperationRecord {
         id: clock::random_id(),
         kind: kind.to_owned(),
@@ -179,9 +178,12 @@ fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
         primary: roles.primary.clone(),
         candidate: roles.candidate.clone(),
         state: OperationState::Open,
+        proof: roles.proof,
+        elected: false,
         started: clock::wall().to_string(),
     };
-    Identity { epoch: stored.max().unwrap_or(0) + 1, record }
+    let snapshot = runner.snapshot();
+    Identity { epoch: next_epoch(&snapshot), record, replaces: Vec::new() }
 }
 
 /// `user@host` of this process, for people.
@@ -192,17 +194,12 @@ fn controller() -> String {
     format!("{user}@{host}")
 }
 
-async fn go_on(
-    common: &Common,
-    id: Option<&str>,
-    prepared: Prepared,
-    playbook: Playbook,
-) -> Result<Exit, CliError> {
+async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<Exit, CliError> {
     let started = clock::now();
     let (runner, inventory) = look(common, prepared, "resume").await?;
     let options = crate::step::Options { check: true, ..crate::step::Options::default() };
     runner.first_batch(&options).await;
-    let Some(record) = open_operation(&runner, id) else {
+    let Some(interrupted) = Interrupted::find(&inventory, &runner.snapshot(), id) else {
         let text = "no operation is open on the nodes that can be reached: nothing to do";
         runner.sink.emit(&Event::run(Kind::Notice, text));
         if common.output == Output::Human {
@@ -210,6 +207,7 @@ async fn go_on(
         }
         return Ok(ended(&runner, Exit::Done));
     };
+    let record = &interrupted.record;
     notice(
         &runner,
         &record.candidate,
@@ -218,60 +216,49 @@ async fn go_on(
             record.kind, record.controller, record.started
         ),
     );
-    let topology = topology::analyse(&inventory, &runner.snapshot());
-    let everybody = Roles {
-        siblings: topology
-            .standbys()
-            .filter(|n| **n != record.candidate && **n != record.primary)
-            .cloned()
-            .collect(),
-        ..roles(&inventory, &topology, &record.primary, &record.candidate)
-    };
     // The higher epoch first: after that nothing of the interrupted operation can take effect any more.
+    let proof = record.proof;
+    let seen = runner.snapshot();
+    let roles = Roles::seen(&inventory, &seen, &record.primary, &record.candidate, proof);
     let identity = Identity {
-        record: OperationRecord {
-            id: clock::random_id(),
-            controller: controller(),
-            ..record.clone()
-        },
-        ..identity(&runner, &record.kind, &everybody)
+        replaces: open_operations(&runner.snapshot()),
+        ..identity(&runner, &record.kind, &roles)
     };
-    let claimed = runner.operate(Driver::claiming(&record.kind, &everybody), &identity).await;
+    let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+    let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
-        return Ok(tell_end(common, &runner, &claimed, &record.candidate, started).await);
+        return Ok(tell_end(common, &runner, &claimed, started).await);
     }
     runner.gather_again().await;
-    match settle(&record, &runner.snapshot()) {
+    let settlement = interrupted.settle(&runner.snapshot());
+    let new_primary = match &settlement {
         Settlement::Refuse { why, hint } => {
-            let kind = Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint) };
-            runner.sink.emit(&Event::run(kind, why));
-            Ok(ended(&runner, Exit::Refused))
+            let kind =
+                Kind::Refused { code: "resume_unknown".to_owned(), hint: Some(hint.clone()) };
+            runner.sink.emit(&Event::run(kind, why.clone()));
+            return Ok(ended(&runner, Exit::Refused));
         }
-        Settlement::Finish => {
-            let plan =
-                lower(&record.kind, &playbook, &inventory, &everybody).map_err(CliError::usage)?;
-            let driver = Driver::after_promotion(plan);
-            let operated = runner.operate(driver, &identity).await;
-            Ok(tell_end(common, &runner, &operated, &record.candidate, started).await)
-        }
-        Settlement::Undo => {
-            let driver = Driver::undoing(&record.kind, &everybody);
-            let operated = runner.operate(driver, &identity).await;
-            let exit = tell_end(common, &runner, &operated, &record.primary, started).await;
-            Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
-        }
-    }
+        Settlement::Finish { primary } => primary,
+        Settlement::Undo => &record.candidate,
+    };
+    let roles = Roles::seen(&inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+    let playbook = playbook_of(&record.kind)?;
+    let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
+    let driver = match settlement {
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan),
+        Settlement::Undo => Driver::undoing(plan),
+        _ => Driver::after_promotion(plan),
+    };
+    let operated = runner.operate(driver, identity, &nobody_elects).await;
+    let exit = tell_end(common, &runner, &operated, started).await;
+    Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
 }
 
-/// The open operation with the highest epoch.
-fn open_operation(runner: &Runner, id: Option<&str>) -> Option<OperationRecord> {
-    let snapshot = runner.snapshot();
-    let stored = snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch));
-    let newest = stored.max_by_key(|e| e.epoch)?;
-    newest.open().filter(|o| id.is_none_or(|id| o.id == id)).cloned()
+fn playbook_of(kind: &str) -> Result<Playbook, CliError> {
+    Ok(sources::playbook(&PathBuf::from(format!("playbooks/{kind}.yml")))?.playbook)
 }
 
-fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
+pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
     for check in checks {
         let place = check.node.as_ref().map(|n| format!("{n} ")).unwrap_or_default();
         let event = match check.level {
@@ -294,7 +281,7 @@ fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
 }
 
 /// A node that cannot be reached is said so by the exit code.
-fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+pub(super) fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     let snapshot = runner.snapshot();
     let unknown =
         |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
@@ -306,11 +293,12 @@ fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     if nobody || cut { Exit::Unreachable } else { Exit::Refused }
 }
 
-fn show_plan(common: &Common, plan: &Plan) {
+pub(super) fn show_plan(common: &Common, plan: &Plan) {
     if common.output == Output::Json {
         let stages: Vec<_> = plan
             .stages
             .iter()
+            .filter(|stage| !stage.steps.is_empty())
             .map(|stage| {
                 let steps: Vec<_> = stage
                     .steps
@@ -329,7 +317,8 @@ fn show_plan(common: &Common, plan: &Plan) {
         return;
     }
     let mut text = String::new();
-    for (number, stage) in plan.stages.iter().enumerate() {
+    let busy = plan.stages.iter().filter(|s| !s.steps.is_empty());
+    for (number, stage) in busy.enumerate() {
         text.push_str(&format!("{:>3}. {}\n", number + 1, stage.name));
         let mut told: Vec<(String, Vec<&str>)> = Vec::new();
         for step in &stage.steps {
@@ -343,23 +332,31 @@ fn show_plan(common: &Common, plan: &Plan) {
             text.push_str(&format!("       {}  {what}\n", hosts.join(", ")));
         }
     }
-    text.push_str("impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n");
+    text.push_str(match plan.roles.proof {
+        Proof::CleanStop => {
+            "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
+        }
+        Proof::Fenced => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
+        Proof::RiskAccepted => {
+            "impact: what the old primary had not sent is lost; if it lives, there are TWO PRIMARIES\n"
+        }
+    });
     Printer.out(&text);
 }
 
-async fn tell_end(
+pub(super) async fn tell_end(
     common: &Common,
     runner: &Runner,
     operated: &Operated,
-    candidate: &HostName,
     started: clock::Instant,
 ) -> Exit {
-    let finished = &operated.finished;
+    let (finished, candidate) = (&operated.finished, &operated.candidate);
     for problem in &finished.problems {
         runner.sink.emit(&Event::run(Kind::Notice, problem.clone()));
     }
     let seconds = clock::now().since(started).as_secs_f64();
-    let outage = operated.outage.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
+    let planned = operated.outage.filter(|_| operated.planned);
+    let outage = planned.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
     let outage = outage.unwrap_or_default();
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
@@ -399,7 +396,7 @@ fn notice(runner: &Runner, host: &HostName, text: &str) {
     runner.sink.emit(&Event::host(host, Kind::Notice, text));
 }
 
-fn ended(runner: &Runner, exit: Exit) -> Exit {
+pub(super) fn ended(runner: &Runner, exit: Exit) -> Exit {
     runner.sink.emit(&Event::run(Kind::RunDone { exit }, ""));
     exit
 }

@@ -21,8 +21,26 @@ pub struct OperationRecord {
     /// Who is, or may have been, promoted by it.
     pub candidate: HostName,
     pub state: OperationState,
+    #[serde(default)]
+    pub proof: Proof,
+    /// The candidate was chosen by the positions, and is another than the first one.
+    #[serde(default)]
+    pub elected: bool,
     /// Controller's wall clock, RFC 3339.
     pub started: String,
+}
+
+/// How it is made certain that the old primary confirms nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// A switchover: stopped cleanly, proved from its processes and its control file.
+    #[default]
+    CleanStop,
+    /// Its host answers: every process is killed, and the fence marker keeps it down.
+    Fenced,
+    /// None; the operator has accepted that.
+    RiskAccepted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -127,6 +127,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         disk_free_bytes,
         disk_total_bytes,
         epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        revoked: report.value("revoked").is_some(),
         fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()
     })
@@ -193,7 +194,7 @@ fn unit(lines: &[&str]) -> UnitFacts {
             "UnitFileState" => unit.file_state = value.to_owned(),
             "MainPID" => unit.main_pid = value.parse().unwrap_or_default(),
             "NeedDaemonReload" => unit.need_daemon_reload = value == "yes",
-            "ExecStartPre" => unit.heeds_fence |= value.contains(".fenced"),
+            "ExecStartPre" => unit.heeds_fence |= value.contains(".boot"),
             _ => {}
         }
     }

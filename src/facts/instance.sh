@@ -81,6 +81,7 @@ h=
 if { { read -r v; read -r h || :; } <"$home/epoch"; } 2>/dev/null; then
   printf 'epoch=%s\noperation=%s\n' "$v" "$h"
 fi
+if [ -e "$home/$node.revoked" ]; then echo revoked=1; fi
 if [ -e "$home/$node.fenced" ]; then
   v=
   { read -r v <"$home/$node.fenced"; } 2>/dev/null || :

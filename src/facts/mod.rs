@@ -17,7 +17,7 @@ mod instance;
 mod server;
 
 pub use crate::postgres::Setting;
-pub use epoch::{EpochFacts, OperationRecord, OperationState};
+pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 
@@ -116,6 +116,8 @@ pub struct InstanceFacts {
     pub epoch: EpochFacts,
     /// The fence marker's text: the unit refuses to start while it is there.
     pub fenced: Option<String>,
+    /// An operation has had this standby receive nothing any more, and is not over.
+    pub revoked: bool,
 }
 
 /// What stands at `data_dir`.

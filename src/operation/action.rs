@@ -1,6 +1,6 @@
 //! What a step does, and what came of it, as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{HostName, Lsn, Timeline};
 
@@ -9,8 +9,9 @@ use crate::model::{HostName, Lsn, Timeline};
 pub enum Action {
     /// Store the operation's epoch and intent on a voter, if it has seen no higher one.
     Claim,
-    /// Make the physical slots of those who will follow this node.
-    Slots { names: Vec<String> },
+    /// Make the physical slots of those who will follow this node; `kept` are those of them that
+    /// are to be there whatever becomes of the operation.
+    Slots { names: Vec<String>, kept: Vec<String> },
     /// Drop physical slots that nobody uses.
     DropSlots { names: Vec<String> },
     /// Put this synchronous_standby_names in force; empty is none.
@@ -22,6 +23,18 @@ pub enum Action {
     /// Leave the fence marker, stop the server through systemd, and prove from its processes and
     /// its control file that it is down and where its WAL ends.
     Stop { seconds: u64 },
+    /// Kill every process of the server, without asking it, and leave the fence marker; the proof is
+    /// that none is left that could answer a client.
+    Fence { seconds: u64 },
+    /// Take the fence marker of a server away that was down before it was fenced.
+    Unfence,
+    /// Have a standby receive nothing any more, durably, so that the old primary can count on it no
+    /// longer.
+    Revoke,
+    /// The undoing of a revocation: it receives again from whom it did.
+    Unrevoke,
+    /// Where valid WAL ends on a standby that receives nothing any more.
+    Position,
     /// Wait until everything up to the shutdown checkpoint of the stopped primary is replayed.
     Received { seconds: u64 },
     /// End recovery, once the WAL up to the shutdown checkpoint is replayed; wait until writable.
@@ -68,8 +81,12 @@ pub struct Report {
     pub text: String,
     pub shutdown: Option<Shutdown>,
     pub promoted: Option<Promoted>,
+    /// Where the node's valid WAL ends, by timeline first.
+    pub end: Option<(Timeline, Lsn)>,
     /// Slots that were made and were not there before.
     pub made: Vec<String>,
+    /// Of [`Action::Fence`]: there was nothing to kill.
+    pub was_down: bool,
     /// Of [`Action::Settle`]: still in recovery, and no promotion was ever asked for.
     pub not_promoted: bool,
 }
@@ -93,6 +110,10 @@ pub struct Promoted {
 pub struct Known {
     pub shutdown: Option<Shutdown>,
     pub promoted: Option<Promoted>,
+    /// Where each node's WAL ends, the fenced one's among them.
+    pub ends: BTreeMap<HostName, (Timeline, Lsn)>,
+    /// Servers that were down already when they were fenced.
+    pub were_down: BTreeSet<HostName>,
     /// Slots that this operation made, by host.
     pub made_slots: BTreeMap<HostName, Vec<String>>,
 }
@@ -110,6 +131,11 @@ impl Action {
             Action::Pooler { verb: PoolerVerb::Pause, .. } => "pause",
             Action::Pooler { verb: PoolerVerb::Resume, .. } => "resume",
             Action::Stop { .. } => "stop",
+            Action::Fence { .. } => "fence",
+            Action::Unfence => "unfence",
+            Action::Revoke => "revoke",
+            Action::Unrevoke => "unrevoke",
+            Action::Position => "position",
             Action::Received { .. } => "received",
             Action::Promote { .. } => "promote",
             Action::Settle { .. } => "settle",
@@ -126,7 +152,7 @@ impl Action {
     pub fn describe(&self) -> String {
         match self {
             Action::Claim => "store the operation's epoch and intent".to_owned(),
-            Action::Slots { names } => format!("replication slots {}", names.join(", ")),
+            Action::Slots { names, .. } => format!("replication slots {}", names.join(", ")),
             Action::DropSlots { names } => format!("drop unused slots {}", names.join(", ")),
             Action::SyncNames { value } if value.is_empty() => {
                 "no synchronous_standby_names".to_owned()
@@ -141,6 +167,14 @@ impl Action {
             Action::Stop { seconds } => {
                 format!("fence marker, systemctl stop (at most {seconds} s), proof from pg_control")
             }
+            Action::Fence { .. } => {
+                "fence marker, SIGKILL to every process of the server, proof that none is left"
+                    .to_owned()
+            }
+            Action::Unfence => "remove the fence marker".to_owned(),
+            Action::Revoke => "empty primary_conninfo, end of the WAL receiver, proof".to_owned(),
+            Action::Unrevoke => "receive again".to_owned(),
+            Action::Position => "where its WAL ends".to_owned(),
             Action::Received { .. } => "has replayed the shutdown checkpoint".to_owned(),
             Action::Promote { .. } => "pg_promote(), until it accepts writes".to_owned(),
             Action::Settle { .. } => "whether the promotion took place".to_owned(),
@@ -157,7 +191,7 @@ impl Action {
     /// Whether clients cannot write from here on.
     #[must_use]
     pub fn begins_outage(&self) -> bool {
-        matches!(self, Action::Stop { .. })
+        matches!(self, Action::Stop { .. } | Action::Fence { .. } | Action::Revoke)
     }
 }
 
@@ -166,6 +200,12 @@ impl Known {
     pub fn learn(&mut self, host: &HostName, report: &Report) {
         self.shutdown = report.shutdown.or(self.shutdown);
         self.promoted = report.promoted.or(self.promoted);
+        if report.was_down {
+            self.were_down.insert(host.clone());
+        }
+        if let Some(end) = report.end {
+            self.ends.insert(host.clone(), end);
+        }
         if !report.made.is_empty() {
             self.made_slots.entry(host.clone()).or_default().extend(report.made.iter().cloned());
         }

@@ -4,14 +4,19 @@
 //! is undone in reverse order; after it the rest is carried out as far as it can be, and what could
 //! not be done is told.
 
+use std::collections::BTreeSet;
+
 use super::action::{Action, Known, Outcome, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
+use crate::facts::Proof;
 use crate::model::HostName;
 
 /// How long a promotion without a verdict is asked about, in rounds.
 const SETTLE_ROUNDS: usize = 5;
 /// Seconds that one of these rounds may wait on the host.
 const SETTLE_SECONDS: u64 = 5;
+/// How often a step that undoes something is sent without a verdict coming back.
+const UNDO_ROUNDS: usize = 3;
 /// Seconds that the old primary may take to accept connections again; it was shut down cleanly.
 const UNDO_START_SECONDS: u64 = 300;
 
@@ -23,6 +28,8 @@ pub enum Next {
         stage: String,
         steps: Vec<Step>,
     },
+    /// Choose the candidate from [`Known::ends`], then call [`Driver::elected`].
+    Elect,
     Finished(Finished),
 }
 
@@ -70,10 +77,18 @@ pub struct Driver {
     stage: usize,
     /// Steps that were sent and are, or may be, in effect, in order.
     sent: Vec<Step>,
+    /// Those of them whose report is known.
+    heard: Vec<Step>,
     undo: Vec<Step>,
+    /// How often the first steps of `undo` were sent in vain.
+    undo_round: usize,
+    /// Hosts on which something is left to do: their record of the operation stays open.
+    behind: BTreeSet<HostName>,
     known: Known,
     problems: Vec<String>,
     claimed: usize,
+    /// The candidate is chosen from the positions that were taken last.
+    elected: bool,
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
@@ -83,57 +98,65 @@ impl Driver {
     /// From the first stage on.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let needed = vec![plan.roles.primary.clone(), plan.roles.candidate.clone()];
+        let mut needed = vec![plan.roles.candidate.clone()];
+        if plan.roles.proof == Proof::CleanStop {
+            needed.push(plan.roles.primary.clone());
+        }
         Driver {
             plan,
             mode: Mode::Forward,
             stage: 0,
             sent: Vec::new(),
+            heard: Vec::new(),
             undo: Vec::new(),
+            undo_round: 0,
+            behind: BTreeSet::new(),
             known: Known::default(),
             problems: Vec::new(),
             claimed: 0,
+            elected: false,
             needed,
             interrupted: false,
         }
     }
 
-    /// Only claims a higher epoch for an operation that was interrupted: on the candidate above all,
-    /// where nothing of the interrupted one can take effect any more then.
+    /// Only claims a higher epoch for an operation that was interrupted: on `needed` above all. If
+    /// that does not succeed the operation stays open, under the higher epoch.
     #[must_use]
-    pub fn claiming(kind: &str, roles: &Roles) -> Self {
-        let claim = |host: &HostName| Step { host: host.clone(), action: Action::Claim };
-        let steps = roles.voters.iter().map(claim).collect();
-        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps };
+    pub fn claiming(kind: &str, roles: &Roles, needed: Vec<HostName>) -> Self {
+        let stage = Stage { name: "Claim a higher epoch".to_owned(), steps: claims(roles) };
         let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: vec![stage] };
-        let needed = vec![roles.candidate.clone()];
         Driver { needed, ..Driver::new(plan) }
     }
 
     /// From the stage after the promotion on, which is known to have taken place.
     #[must_use]
     pub fn after_promotion(plan: Plan) -> Self {
-        let promotes =
-            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Promote { .. }));
-        let at = plan.stages.iter().position(promotes).unwrap_or(0);
+        let at = promotion(&plan);
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
-        Driver { stage: at + 1, sent, ..Driver::new(plan) }
+        Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
     }
 
-    /// Takes back an operation that was interrupted before its promotion: whatever of it was done.
+    /// For an operation that was interrupted and whose candidate is still in recovery: asks it
+    /// whether a promotion is under way. If so the rest is done, else whatever was done before is
+    /// taken back.
     #[must_use]
-    pub fn undoing(kind: &str, roles: &Roles) -> Self {
-        let plan = Plan { kind: kind.to_owned(), roles: roles.clone(), stages: Vec::new() };
-        let step = |host: &HostName, action| Step { host: host.clone(), action };
-        let others = roles.voters.iter().filter(|v| **v != roles.candidate);
-        let names = others.map(crate::inventory::slot_name).collect();
-        let mut undo = vec![
-            step(&roles.primary, Action::Start { seconds: UNDO_START_SECONDS }),
-            step(&roles.candidate, Action::DropSlots { names }),
-        ];
-        undo.extend(roles.voters.iter().map(|v| step(v, Action::Release { undone: true })));
-        let sent = vec![step(&roles.primary, Action::Stop { seconds: 0 })];
-        Driver { mode: Mode::Undo, undo, sent, ..Driver::new(plan) }
+    pub fn undoing(plan: Plan) -> Self {
+        let at = promotion(&plan);
+        let sent = plan.stages[..plan.stages.len().min(at + 1)].iter();
+        let sent = sent.flat_map(|s| s.steps.iter().cloned()).collect();
+        let mode = Mode::Settle { round: 0 };
+        Driver { stage: at, sent, mode, ..Driver::new(plan) }
+    }
+
+    /// Like [`Driver::undoing`], where it is certain that no promotion can be under way any more:
+    /// the operation was undone elsewhere already, and this is what is left of it.
+    #[must_use]
+    pub fn sweeping(plan: Plan) -> Self {
+        let mut driver = Driver::undoing(plan);
+        driver.sent.retain(|s| !matches!(s.action, Action::Promote { .. }));
+        driver.undo = undo(&driver.sent, &driver.heard, &driver.known);
+        Driver { mode: Mode::Undo, ..driver }
     }
 
     /// What later steps need to know.
@@ -164,12 +187,8 @@ impl Driver {
             self.turn_back("interrupted".to_owned());
         }
         match self.mode {
-            Mode::Forward => match self.plan.stages.get(self.stage).cloned() {
-                Some(stage) => {
-                    let steps: Vec<Step> = stage.steps;
-                    self.sent.extend(steps.iter().cloned());
-                    Next::Run { stage: stage.name, steps }
-                }
+            Mode::Forward => match self.forward() {
+                Some(next) => next,
                 None => {
                     self.over(if self.problems.is_empty() { End::Done } else { End::Incomplete })
                 }
@@ -195,11 +214,51 @@ impl Driver {
         }
     }
 
+    /// The next stage that has something to do.
+    fn forward(&mut self) -> Option<Next> {
+        let looked = |s: &Stage| s.steps.iter().any(|s| s.action == Action::Position);
+        if !self.elected
+            && self.stage > 0
+            && self.plan.stages.get(self.stage - 1).is_some_and(looked)
+        {
+            return Some(Next::Elect);
+        }
+        while self.plan.stages.get(self.stage).is_some_and(|s| s.steps.is_empty()) {
+            self.stage += 1;
+        }
+        let Stage { name, mut steps } = self.plan.stages.get(self.stage)?.clone();
+        // Where something is left to do the operation is not over.
+        let over =
+            |s: &Step| matches!(s.action, Action::Release { .. }) && self.behind.contains(&s.host);
+        steps.retain(|s| !over(s));
+        self.sent.extend(steps.iter().cloned());
+        Some(Next::Run { stage: name, steps })
+    }
+
+    /// The answer to [`Next::Elect`]: the same playbook with the roles as they are now. Another candidate
+    /// than before is another intent, which is stored before anything else; or nobody can be chosen.
+    pub fn elected(&mut self, plan: Result<Plan, String>) {
+        self.elected = true;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(why) => return self.turn_back(why),
+        };
+        let before = std::mem::replace(&mut self.plan, plan);
+        if before.roles.candidate != self.plan.roles.candidate {
+            self.claimed = 0;
+            self.needed = vec![self.plan.roles.candidate.clone()];
+            let steps = claims(&self.plan.roles);
+            let stage = Stage { name: "Claim the epoch for another candidate".to_owned(), steps };
+            self.plan.stages.insert(self.stage, stage);
+        }
+    }
+
     /// What came of the steps of the last [`Next::Run`], in the same order.
     pub fn report(&mut self, results: &[(Step, Outcome)]) {
         for (step, outcome) in results {
             if let Outcome::Done(report) = outcome {
                 self.known.learn(&step.host, report);
+                self.heard.push(step.clone());
             }
         }
         match self.mode {
@@ -215,7 +274,10 @@ impl Driver {
         self.claimed += results.iter().filter(claims).filter(|(_, o)| is_done(o)).count();
         let all_claims =
             !results.is_empty() && results.iter().all(|(s, _)| s.action == Action::Claim);
-        let bad: Vec<&(Step, Outcome)> = results.iter().filter(|(_, o)| !is_done(o)).collect();
+        // Who cannot tell its position is not compared; who is to take over must tell.
+        let counts = |(s, _): &&(Step, Outcome)| s.action != Action::Position;
+        let bad: Vec<&(Step, Outcome)> =
+            results.iter().filter(|(_, o)| !is_done(o)).filter(counts).collect();
         if all_claims {
             self.report_claims(&bad);
             return;
@@ -238,6 +300,7 @@ impl Driver {
         }
         if self.past_return() {
             self.problems.extend(bad.iter().map(|(s, o)| problem(s, o)));
+            self.behind.extend(bad.iter().map(|(s, _)| s.host.clone()));
             self.stage += 1;
             return;
         }
@@ -264,35 +327,58 @@ impl Driver {
         let missing = bad.iter().any(|(s, _)| self.needed.contains(&s.host));
         if refused || missing || self.claimed < roles.quorum() {
             self.problems.extend(why);
-            self.turn_back(format!(
+            let why = format!(
                 "the epoch is stored on {} of {} voters, {} are needed",
                 self.claimed,
                 roles.voters.len(),
                 roles.quorum()
-            ));
+            );
+            // What only claims takes the place of an operation that is not over.
+            if self.plan.stages.len() == 1 {
+                self.problems.push(why);
+                self.mode = Mode::Over(End::Refused);
+            } else {
+                self.turn_back(why);
+            }
         } else {
             self.stage += 1;
         }
     }
 
+    /// What cannot be taken back on one host holds up no other; only without the old primary there
+    /// is no point in going on.
     fn report_undo(&mut self, results: &[(Step, Outcome)]) {
-        for (step, outcome) in results {
-            self.undo.retain(|s| s != step);
-            if !is_done(outcome) {
-                self.problems.push(problem(step, outcome));
-                // Who could not be reached any more will refuse nothing to the next operation.
-                if step.action != (Action::Release { undone: true }) {
-                    self.mode = Mode::Over(End::Broken);
-                }
+        let unheard = |(_, o): &&(Step, Outcome)| matches!(o, Outcome::Unknown(_));
+        let again: Vec<&Step> = results.iter().filter(unheard).map(|(s, _)| s).collect();
+        self.undo_round += 1;
+        if !again.is_empty() && self.undo_round < UNDO_ROUNDS {
+            self.undo.retain(|s| again.contains(&s) || !results.iter().any(|(r, _)| r == s));
+            return self.report_failures(results.iter().filter(|r| !unheard(r)));
+        }
+        self.undo_round = 0;
+        self.undo.retain(|s| !results.iter().any(|(r, _)| r == s));
+        self.report_failures(results.iter());
+    }
+
+    fn report_failures<'a>(&mut self, results: impl Iterator<Item = &'a (Step, Outcome)>) {
+        for (step, outcome) in results.filter(|(_, o)| !is_done(o)) {
+            self.problems.push(problem(step, outcome));
+            self.behind.insert(step.host.clone());
+            if matches!(step.action, Action::Start { .. }) {
+                self.mode = Mode::Over(End::Broken);
             }
         }
-        if self.mode == Mode::Over(End::Broken) {
-            return;
+        let behind = &self.behind;
+        let release = |s: &Step| matches!(s.action, Action::Release { .. });
+        self.undo.retain(|s| !release(s) || !behind.contains(&s.host));
+        if self.mode == Mode::Undo && self.undo.is_empty() {
+            self.mode = Mode::Over(self.undone());
         }
-        if self.undo.is_empty() {
-            let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-            self.mode = Mode::Over(if touched { End::Undone } else { End::Refused });
-        }
+    }
+
+    fn undone(&self) -> End {
+        let touched = self.sent.iter().any(|s| s.action != Action::Claim);
+        if touched { End::Undone } else { End::Refused }
     }
 
     fn report_settle(&mut self, results: &[(Step, Outcome)], round: usize) {
@@ -316,13 +402,11 @@ impl Driver {
 
     /// From here on everything that was, or may have been, done is taken back.
     fn turn_back(&mut self, why: String) {
-        self.problems.push(why);
-        self.undo = undo(&self.sent, &self.known);
-        self.mode = Mode::Undo;
-        if self.undo.is_empty() {
-            let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-            self.mode = Mode::Over(if touched { End::Undone } else { End::Refused });
+        if !why.is_empty() {
+            self.problems.push(why);
         }
+        self.undo = undo(&self.sent, &self.heard, &self.known);
+        self.mode = if self.undo.is_empty() { Mode::Over(self.undone()) } else { Mode::Undo };
     }
 
     fn over(&mut self, end: End) -> Next {
@@ -331,16 +415,35 @@ impl Driver {
     }
 }
 
+/// The stage of the promotion; where there is none, the end.
+fn promotion(plan: &Plan) -> usize {
+    let promotes = |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Promote { .. }));
+    plan.stages.iter().position(promotes).unwrap_or(plan.stages.len())
+}
+
 /// What takes back the steps that were sent, in reverse order; what needs no taking back is left out.
-fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
+fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
     let mut steps = Vec::new();
-    for Step { host, action } in sent.iter().rev() {
+    for step in sent.iter().rev() {
+        let Step { host, action } = step;
         let back = match action {
-            Action::Stop { .. } => Some(Action::Start { seconds: UNDO_START_SECONDS }),
+            Action::Fence { .. } if known.were_down.contains(host) => Some(Action::Unfence),
+            Action::Revoke => Some(Action::Unrevoke),
+            Action::Stop { .. } | Action::Fence { .. } => {
+                Some(Action::Start { seconds: UNDO_START_SECONDS })
+            }
             Action::Pooler { verb: PoolerVerb::Pause, .. } => {
                 Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
             }
-            Action::Slots { .. } => made(host, known).map(|names| Action::DropSlots { names }),
+            Action::Slots { names, kept } => {
+                // Without a report any of them may have been made.
+                let all = || names.iter().filter(|n| !kept.contains(n)).cloned().collect();
+                let made = match heard.contains(step) {
+                    true => known.made_slots.get(host).cloned().unwrap_or_default(),
+                    false => all(),
+                };
+                (!made.is_empty()).then_some(Action::DropSlots { names: made })
+            }
             Action::Claim => Some(Action::Release { undone: true }),
             _ => None,
         };
@@ -350,8 +453,9 @@ fn undo(sent: &[Step], known: &Known) -> Vec<Step> {
     steps
 }
 
-fn made(host: &HostName, known: &Known) -> Option<Vec<String>> {
-    known.made_slots.get(host).filter(|names| !names.is_empty()).cloned()
+fn claims(roles: &Roles) -> Vec<Step> {
+    let there = roles.voters.iter().filter(|v| !roles.absent.contains(v));
+    there.map(|host| Step { host: host.clone(), action: Action::Claim }).collect()
 }
 
 fn is_done(outcome: &Outcome) -> bool {

@@ -2,6 +2,7 @@
 
 use super::action::{Action, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
+use crate::facts::Proof;
 use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
 use crate::model::HostName;
 use crate::playbook::{Play, Playbook, Task, walk};
@@ -9,6 +10,8 @@ use crate::step::sync_names;
 
 /// Seconds that a shutdown may take before it is given up (the checkpoint was written before).
 const STOP_SECONDS: u64 = 60;
+/// Seconds that processes may take to die of SIGKILL.
+const FENCE_SECONDS: u64 = 10;
 /// Seconds that the last WAL may take to be replayed everywhere.
 const RECEIVED_SECONDS: u64 = 30;
 /// Seconds that a promotion may take.
@@ -35,9 +38,7 @@ pub fn lower(
                     .map_err(|why| format!("{why} ({})", task.span.place()))?;
                 steps.extend(action.map(|action| Step { host: host.clone(), action }));
             }
-            if !steps.is_empty() {
-                stages.push(Stage { name: task.name.clone(), steps });
-            }
+            stages.push(Stage { name: task.name.clone(), steps });
         }
     }
     Ok(Plan { kind: kind.to_owned(), roles: roles.clone(), stages })
@@ -60,7 +61,7 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
             && *h != roles.candidate
             && !roles.siblings.contains(h)
     };
-    Ok(hosts.into_iter().filter(|h| !out(h)).collect())
+    Ok(hosts.into_iter().filter(|h| !out(h) && !roles.absent.contains(h)).collect())
 }
 
 /// What a task is on a host; none where it has nothing to do there.
@@ -87,13 +88,20 @@ fn action(
             None | Some("claimed") => Some(Action::Claim),
             _ => Some(Action::Release { undone: false }),
         },
-        "slots" => followers(host, inventory, roles).map(|names| Action::Slots { names }),
+        "slots" => followers(host, inventory, roles),
         "sync_standbys" => match inventory.replication.mode {
             ReplicationMode::Async => None,
             ReplicationMode::Quorum => {
                 Some(Action::SyncNames { value: sync_names(inventory, host)? })
             }
         },
+        "fence" if *host == roles.primary && roles.proof == Proof::Fenced => {
+            Some(Action::Fence { seconds: seconds(FENCE_SECONDS)? })
+        }
+        "fence" => None,
+        // Where the old primary is down for certain there is nobody to receive from.
+        "revoke" => (roles.proof == Proof::RiskAccepted).then_some(Action::Revoke),
+        "position" => Some(Action::Position),
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {
             let verb = match argument("state").as_deref() {
@@ -107,6 +115,8 @@ fn action(
         "wait_replay" => Some(Action::Received { seconds: seconds(RECEIVED_SECONDS)? }),
         "promote" => Some(Action::Promote { seconds: seconds(PROMOTE_SECONDS)? }),
         "follow" if *host == roles.candidate => Some(Action::FollowNobody),
+        // One that was not stopped cleanly comes back by a rejoin.
+        "follow" if *host == roles.primary && roles.proof != Proof::CleanStop => None,
         "follow" => Some(Action::Follow {
             upstream: upstream(host, inventory, roles),
             start: *host == roles.primary,
@@ -118,11 +128,16 @@ fn action(
 
 /// The slots that a node must have for those who will follow it: all other nodes, when it becomes
 /// the primary.
-fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Vec<String>> {
+fn followers(host: &HostName, inventory: &Inventory, roles: &Roles) -> Option<Action> {
     let direct = |name: &&HostName| *name != host && upstream(name, inventory, roles) == *host;
-    let slots = inventory.nodes.keys().filter(direct).map(crate::inventory::slot_name);
-    let names: Vec<String> = slots.collect();
-    (inventory.replication.slots && !names.is_empty()).then_some(names)
+    let (mut names, mut kept) = (Vec::new(), Vec::new());
+    for (name, node) in inventory.nodes.iter().filter(|(name, _)| direct(name)) {
+        names.push(crate::inventory::slot_name(name));
+        if node.follow.as_ref() == Some(host) {
+            kept.push(crate::inventory::slot_name(name));
+        }
+    }
+    (inventory.replication.slots && !names.is_empty()).then_some(Action::Slots { names, kept })
 }
 
 /// Whom a node follows afterwards: its declared upstream, where that is a standby of the new

@@ -4,13 +4,14 @@
 //! before the first change. [`verify`] refuses a plan whose order is not safe, whoever wrote the
 //! playbook. A [`Driver`] walks the plan: it says which steps come next and is told what came of
 //! them; it decides to go on, to undo, or to stop and say why. [`preconditions`] finds everything
-//! that stands in the way beforehand, and [`settle`] decides what to do about an operation that was
+//! that stands in the way beforehand, and [`Interrupted`] decides what to do about an operation that was
 //! interrupted. [`command`] and [`read_outcome`] are the steps' shell side.
 //!
 //! All of it is pure: the runner carries it out on hosts, the simulation in a world of values.
 
 mod action;
 mod driver;
+mod failover;
 mod interrupted;
 mod lower;
 mod plan;
@@ -18,9 +19,11 @@ mod preconditions;
 mod questions;
 mod script;
 
+pub use crate::facts::Proof;
 pub use action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 pub use driver::{Driver, End, Finished, Next};
-pub use interrupted::{Settlement, settle};
+pub use failover::{Accepted, Assessment, Elected, FAILOVER_CODES, Ranked, assess, elect, rank};
+pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use preconditions::{Check, Level, PRECONDITIONS, switchover_checks};

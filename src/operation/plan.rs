@@ -1,7 +1,10 @@
 //! The whole operation before its first step.
 
 use super::Action;
+use crate::facts::{Proof, Snapshot};
+use crate::inventory::Inventory;
 use crate::model::HostName;
+use crate::topology::analyse;
 
 /// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,10 @@ pub struct Roles {
     pub siblings: Vec<HostName>,
     /// Hosts that store epochs: registered nodes, then witnesses.
     pub voters: Vec<HostName>,
+    /// Hosts that could not be reached when the operation began: nothing is sent to them.
+    pub absent: Vec<HostName>,
+    /// How it is made certain that the old primary confirms nothing any more.
+    pub proof: Proof,
 }
 
 /// An operation, stage by stage.
@@ -30,6 +37,7 @@ pub struct Plan {
 pub struct Stage {
     /// The task's name in the playbook.
     pub name: String,
+    /// May be empty: with other roles the same task may have nothing to do.
     pub steps: Vec<Step>,
 }
 
@@ -41,6 +49,29 @@ pub struct Step {
 }
 
 impl Roles {
+    /// Everybody who can take part as seen: standbys that cannot be reached follow when they are back.
+    #[must_use]
+    pub fn seen(
+        inventory: &Inventory,
+        snapshot: &Snapshot,
+        primary: &HostName,
+        candidate: &HostName,
+        proof: Proof,
+    ) -> Self {
+        let topology = analyse(inventory, snapshot);
+        let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
+        let siblings = topology.standbys().filter(|n| *n != candidate && *n != primary);
+        let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+        Roles {
+            primary: primary.clone(),
+            candidate: candidate.clone(),
+            siblings: siblings.cloned().collect(),
+            voters,
+            absent: absent.map(|(name, _)| name.clone()).collect(),
+            proof,
+        }
+    }
+
     /// How many voters must have stored an epoch before anything is changed.
     #[must_use]
     pub fn quorum(&self) -> usize {
@@ -62,6 +93,43 @@ impl Plan {
     }
 }
 
+/// Whether the old primary confirms nothing any more before the promotion, and what it has confirmed
+/// is on the candidate, or counted.
+fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
+    let roles = &plan.roles;
+    let before = |host: &HostName, wanted: fn(&Action) -> bool, from: usize| {
+        let hit = |(at, s): &(usize, &Step)| {
+            *at >= from && *at < promote && s.host == *host && wanted(&s.action)
+        };
+        plan.steps().find(hit).map(|(at, _)| at)
+    };
+    let position: fn(&Action) -> bool = |a| *a == Action::Position;
+    match roles.proof {
+        Proof::CleanStop => {
+            let stop = before(&roles.primary, |a| matches!(a, Action::Stop { .. }), 0)
+                .ok_or("it promotes before the old primary is stopped")?;
+            before(&roles.candidate, |a| matches!(a, Action::Received { .. }), stop + 1)
+                .ok_or("it promotes without proof that the candidate has all WAL")?;
+        }
+        Proof::Fenced => {
+            let fence = before(&roles.primary, |a| matches!(a, Action::Fence { .. }), 0)
+                .ok_or("it promotes before the old primary is fenced")?;
+            before(&roles.candidate, position, fence + 1)
+                .ok_or("it promotes without a look at where the WAL ends")?;
+        }
+        Proof::RiskAccepted => {
+            for standby in roles.siblings.iter().chain([&roles.candidate]) {
+                let revoke = before(standby, |a| *a == Action::Revoke, 0).ok_or_else(|| {
+                    format!("it promotes while {standby} may still receive from the old primary")
+                })?;
+                before(standby, position, revoke + 1)
+                    .ok_or("it promotes without a look at where the WAL ends")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether the order of a plan is safe: who promotes without a claim, a stop with proof, and the
 /// wait for its WAL before it would make two primaries or lose commits. The reason if not.
 ///
@@ -76,11 +144,7 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if step.host != plan.roles.candidate {
         return Err(format!("it promotes {}, which is not the candidate", step.host));
     }
-    let stop =
-        plan.stage_of(|s| matches!(s.action, Action::Stop { .. }) && s.host == plan.roles.primary);
-    let Some(stop) = stop.filter(|stop| stop < promote) else {
-        return Err("it promotes before the old primary is stopped".to_owned());
-    };
+    harmless(plan, *promote)?;
     let claims = |at: usize| {
         let claimed = |s: &&Step| s.action == Action::Claim;
         plan.stages[..at].iter().flat_map(|s| &s.steps).filter(claimed).count()
@@ -88,12 +152,6 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     let first_change = plan.stage_of(|s| s.action != Action::Claim).unwrap_or(0);
     if claims(first_change) < plan.roles.quorum() {
         return Err("it changes something before the epoch is stored on a majority".to_owned());
-    }
-    let received = plan.stage_of(|s| {
-        matches!(s.action, Action::Received { .. }) && s.host == plan.roles.candidate
-    });
-    if !received.is_some_and(|at| at > stop && at < *promote) {
-        return Err("it promotes without proof that the candidate has all WAL".to_owned());
     }
     let early = plan.steps().find(|(at, s)| {
         at <= promote

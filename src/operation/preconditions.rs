@@ -433,13 +433,13 @@ impl Checks<'_> {
         let worth = [
             "clock_skew",
             "disk_nearly_full",
-            "system_id_mismatch",
+            "system_identifier_mismatch",
             "timeline_fork",
             "settings_overridden",
         ];
         let found = findings(self.inventory, self.snapshot, self.topology, clocks);
         for finding in found.iter().filter(|f| worth.contains(&f.code)) {
-            let fatal = finding.code == "system_id_mismatch"
+            let fatal = finding.code == "system_identifier_mismatch"
                 && finding.node.as_ref() == Some(self.candidate);
             let level = if fatal { Level::Refused } else { Level::Warning };
             self.out.push(Check {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
+use super::action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 use super::plan::Step;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
@@ -18,6 +18,8 @@ use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
 pub struct Identity {
     pub epoch: u64,
     pub record: OperationRecord,
+    /// Ids of open operations that this one takes the place of.
+    pub replaces: Vec<String>,
 }
 
 /// Seconds that a step waits for another operation's step on the same host.
@@ -25,6 +27,8 @@ const LOCK_WAIT: u64 = 5;
 /// The timeline that a primary writes on: the first eight digits of its WAL file's name.
 const TIMELINE: &str =
     "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int";
+/// `t|START` in recovery, else `f|START`: which start of the server says so.
+const STATE: &str = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time());";
 
 /// The command of a step; its output is for [`read_outcome`].
 ///
@@ -43,21 +47,30 @@ pub fn command(
         .set("home", &home)
         .set("lock_wait", &LOCK_WAIT.to_string())
         .set("id", &identity.record.id)
+        .set("replaces", &identity.replaces.join(" "))
+        .set("way", way(action))
+        .set("open", &record(identity, OperationState::Open))
         .line(include_str!("scripts/prelude.sh"));
     let node = || {
         inventory.postgres_of(host).ok_or_else(|| format!("{host} is not a node of the inventory"))
     };
     let (body, seconds) = match action {
-        Action::Claim => (claim(identity, OperationState::Open), 15),
+        Action::Claim => (Script::new().line(include_str!("scripts/claim.sh")), 15),
         Action::Release { undone } => {
             let state = if *undone { OperationState::Undone } else { OperationState::Done };
-            (record(identity, state).line(include_str!("scripts/release.sh")), 15)
+            let script = Script::new().set("record", &record(identity, state));
+            (script.line(include_str!("scripts/release.sh")), 15)
         }
-        Action::Slots { names } => (slots(&node()?, names), 30),
+        Action::Slots { names, .. } => (slots(&node()?, names), 30),
         Action::DropSlots { names } => (drop_slots(&node()?, names), 30),
         Action::SyncNames { value } => (sync_names(&node()?, value), 30),
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
         Action::Stop { seconds } => (stop(&node()?, identity, *seconds), *seconds + 30),
+        Action::Fence { seconds } => (fence(&node()?, identity, *seconds), *seconds + 60),
+        Action::Unfence => (unfence(&node()?), 15),
+        Action::Revoke => (of_node(&node()?).line(include_str!("scripts/revoke.sh")), 30),
+        Action::Unrevoke => (of_node(&node()?).line(include_str!("scripts/unrevoke.sh")), 30),
+        Action::Position => (position(&node()?), 90),
         Action::Received { seconds } => (received(&node()?, known, *seconds)?, *seconds + 15),
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
@@ -79,13 +92,26 @@ const PUT_CONF: &str = "printf '%s' \"$conf\" >\"$file.pgorch-new\" && \
     chown postgres:postgres \"$file.pgorch-new\" && sync \"$file.pgorch-new\" && \
     mv -f \"$file.pgorch-new\" \"$file\" || fail \"cannot write $file\"";
 
-fn record(identity: &Identity, state: OperationState) -> Script {
+/// One line of JSON.
+fn record(identity: &Identity, state: OperationState) -> String {
     let record = OperationRecord { state, ..identity.record.clone() };
-    Script::new().set("record", &serde_json::to_string(&record).unwrap_or_default())
+    serde_json::to_string(&record).unwrap_or_default()
 }
 
-fn claim(identity: &Identity, state: OperationState) -> Script {
-    record(identity, state).line(include_str!("scripts/claim.sh"))
+/// In which direction a step goes: one that goes forward is refused where the operation has turned
+/// back already, however late it arrives.
+fn way(action: &Action) -> &'static str {
+    match action {
+        Action::Start { .. } | Action::DropSlots { .. } | Action::Unfence | Action::Unrevoke => {
+            "back"
+        }
+        Action::Release { .. } => "release",
+        Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
+            "any"
+        }
+        Action::Pooler { verb: PoolerVerb::Resume, .. } => "any",
+        _ => "forward",
+    }
 }
 
 /// What the scripts of a node have in common.
@@ -96,6 +122,7 @@ fn of_node(node: &NodeSettings) -> Script {
         .set("dir", &node.data_dir)
         .set("bin", &node.bin_dir)
         .set("fence", &format!("{}/{}.fenced", node.home, node.name))
+        .set("revoked", &format!("{}/{}.revoked", node.home, node.name))
         .set("asked", &format!("{}/{}.promoted", node.home, node.name))
         .set("psql", &psql)
 }
@@ -149,14 +176,42 @@ fn sync_names(node: &NodeSettings, value: &str) -> Script {
         .line("say done ''")
 }
 
-fn stop(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+/// What the fence marker tells whoever finds the server down.
+fn marker(node: &NodeSettings, identity: &Identity) -> String {
     let record = &identity.record;
-    let marker = format!(
+    format!(
         "fenced by the {} to {} (epoch {}, {}): bring it back with pgorch resume, or pgorch rejoin {}",
         record.kind, record.candidate, identity.epoch, record.started, node.name
-    );
+    )
+}
+
+fn fence(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
     of_node(node)
-        .set("marker", &marker)
+        .set("marker", &marker(node, identity))
+        .set("seconds", &seconds.to_string())
+        .line(include_str!("scripts/fence.sh"))
+}
+
+fn unfence(node: &NodeSettings) -> Script {
+    of_node(node)
+        .line("rm -f \"$fence\" && sync \"$home\" || fail \"cannot remove $fence\"")
+        .line("say done ''")
+}
+
+/// The timeline is the receiver's, else what the control file has seen; the caller knows better what
+/// the server received before its receiver was ended.
+fn position(node: &NodeSettings) -> Script {
+    let query = "SELECT pg_is_in_recovery(), coalesce((SELECT received_tli FROM \
+        pg_stat_wal_receiver), greatest(c.timeline_id, r.min_recovery_end_timeline)), \
+        greatest(pg_last_wal_receive_lsn(), CASE WHEN pg_last_wal_receive_lsn() IS NOT NULL THEN \
+        pg_last_wal_replay_lsn() END), pg_last_wal_replay_lsn() \
+        FROM pg_control_checkpoint() c, pg_control_recovery() r;";
+    of_node(node).set("position_sql", query).line(include_str!("scripts/position.sh"))
+}
+
+fn stop(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+    of_node(node)
+        .set("marker", &marker(node, identity))
         .set("seconds", &seconds.to_string())
         .line(include_str!("scripts/stop.sh"))
 }
@@ -179,6 +234,16 @@ fn received_sql(shutdown: Shutdown, seconds: u64) -> String {
     )
 }
 
+/// Refuses unless the WAL on disk reaches `end`; recovery replays all of it before it ends.
+fn has_sql(end: Lsn) -> String {
+    let lsn = literal(&end.to_string());
+    format!(
+        "DO $$ BEGIN IF pg_last_wal_receive_lsn() < {lsn}::pg_lsn AND pg_last_wal_replay_lsn() < \
+         {lsn}::pg_lsn THEN RAISE 'its WAL ends before %, where it ended a moment ago', {lsn}; END IF; \
+         END $$;"
+    )
+}
+
 fn shutdown(known: &Known) -> Result<Shutdown, String> {
     known.shutdown.ok_or_else(|| "where the old primary's WAL ends is not known".to_owned())
 }
@@ -189,6 +254,11 @@ fn received(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, 
 }
 
 fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, String> {
+    let all = match (known.shutdown, known.ends.get(&node.name)) {
+        (Some(shutdown), _) => received_sql(shutdown, 10),
+        (None, Some((_, end))) => has_sql(*end),
+        (None, None) => return Err("what it must have replayed is not known".to_owned()),
+    };
     // The end of recovery is told by a flag that a session sees at once; pg_promote's own wait looks
     // ten times a second only.
     let promote = format!(
@@ -200,7 +270,8 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
     );
     Ok(of_node(node)
         .set("seconds", &seconds.to_string())
-        .set("received", &received_sql(shutdown(known)?, 10))
+        .set("received", &all)
+        .set("state_sql", STATE)
         .set("promote_sql", &promote)
         .line(include_str!("scripts/promote.sh")))
 }
@@ -208,6 +279,7 @@ fn promote(node: &NodeSettings, known: &Known, seconds: u64) -> Result<Script, S
 fn settle(node: &NodeSettings, seconds: u64) -> Script {
     of_node(node)
         .set("seconds", &seconds.to_string())
+        .set("state_sql", STATE)
         .set("timeline_sql", TIMELINE)
         .line(include_str!("scripts/settle.sh"))
 }
@@ -231,7 +303,8 @@ fn follow(
         upstream.port,
         upstream.name
     );
-    // Slots of members that a former primary kept for those who now follow another node.
+    // Slots of members that a former primary, or a candidate that came to nothing, kept for those who
+    // follow another node.
     let members = inventory.nodes.keys().filter(|n| **n != node.name);
     let members: Vec<String> = members.map(|n| literal(&slot_name(n))).collect();
     let unused = format!(
@@ -240,8 +313,7 @@ fn follow(
         members.join(", ")
     );
     let has_followers = inventory.nodes.values().any(|n| n.follow.as_ref() == Some(&node.name));
-    let unused =
-        if start && !has_followers && !members.is_empty() { unused } else { String::new() };
+    let unused = if has_followers || members.is_empty() { String::new() } else { unused };
     Ok(of_node(node)
         .set("conf", &standby_conf(node, &upstream, slot))
         .set("start", if start { "1" } else { "0" })
@@ -256,7 +328,9 @@ fn follow_nobody(node: &NodeSettings) -> Script {
         .line("file=$dir/pgorch.standby.conf")
         .line(PUT_CONF)
         .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
-        .line("say done ''")
+        .line("(")
+        .line(include_str!("scripts/unrevoke.sh"))
+        .line(")")
 }
 
 /// The user's command, with its own output as its text.
@@ -272,7 +346,10 @@ fn hook(argv: &[String]) -> Script {
 
 /// Whether a step that worked counts as a change.
 fn changes(action: &Action) -> bool {
-    !matches!(action, Action::Checkpoint | Action::Received { .. } | Action::Settle { .. })
+    !matches!(
+        action,
+        Action::Checkpoint | Action::Position | Action::Received { .. } | Action::Settle { .. }
+    )
 }
 
 /// What a step's output says.
@@ -300,17 +377,24 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         .and_then(|lsn| lsn.parse::<Lsn>().ok())
         .zip(timeline("shutdown_timeline"))
         .map(|(checkpoint, timeline)| Shutdown { timeline, checkpoint });
+    let end =
+        timeline("end_timeline").zip(value("end_lsn").and_then(|lsn| lsn.parse::<Lsn>().ok()));
     let made = stdout.lines().filter_map(|l| l.strip_prefix("made=")).map(str::to_owned).collect();
     let report = Report {
         changed: changes(action) && value("unchanged").is_none(),
         text,
         shutdown,
         promoted: timeline("timeline").map(|timeline| Promoted { timeline }),
+        end,
         made,
+        was_down: value("was_down").is_some(),
         not_promoted: value("not_promoted").is_some(),
     };
     match action {
         Action::Stop { .. } if report.shutdown.is_none() => {
+            Outcome::Failed("the end of its WAL cannot be read".to_owned())
+        }
+        Action::Position if report.end.is_none() => {
             Outcome::Failed("the end of its WAL cannot be read".to_owned())
         }
         _ => Outcome::Done(report),

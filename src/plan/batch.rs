@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 
 use crate::model::{Answer, Ask, Fragment, Script, quote};
 
+/// A server that hangs takes connections (the kernel does) and answers nothing: it must not hold up
+/// what else is asked. Statements have a limit of their own.
+const CONNECT_SECONDS: u64 = 5;
+const SESSION_SECONDS: u64 = 40;
+
 /// How psql is called on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Psql {
@@ -84,7 +89,8 @@ fn through_psql(psql: &Psql, database: &str, group: &[(usize, &str)], mark: &str
     text.push_str(&format!("p={}; [ -x \"$p\" ] || p=psql\n", quote(&program)));
     // A name given with -d could be read as a connection string (it may hold "=").
     text.push_str(&format!(
-        "cd / && PGDATABASE={} runuser -u postgres -- \"$p\" -XAtqw -h {} -p {} <<'PGORCH_SQL_EOF'\n",
+        "cd / && PGDATABASE={} PGCONNECT_TIMEOUT={CONNECT_SECONDS} runuser -u postgres -- \
+         timeout -k 1 {SESSION_SECONDS} \"$p\" -XAtqw -h {} -p {} <<'PGORCH_SQL_EOF'\n",
         quote(database),
         quote(&psql.socket_dir),
         psql.port

@@ -6,6 +6,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/clone-node.yml", include_str!("../../playbooks/clone-node.yml")),
     ("playbooks/clone.yml", include_str!("../../playbooks/clone.yml")),
     ("playbooks/configure.yml", include_str!("../../playbooks/configure.yml")),
+    ("playbooks/failover.yml", include_str!("../../playbooks/failover.yml")),
     ("playbooks/follow.yml", include_str!("../../playbooks/follow.yml")),
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
@@ -22,6 +23,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/tasks/rejoined.yml", include_str!("../../playbooks/tasks/rejoined.yml")),
     ("playbooks/tasks/standby.yml", include_str!("../../playbooks/tasks/standby.yml")),
     ("playbooks/unregister.yml", include_str!("../../playbooks/unregister.yml")),
+    ("templates/boot-check.sh.j2", include_str!("../../templates/boot-check.sh.j2")),
     ("templates/postgresql.service.j2", include_str!("../../templates/postgresql.service.j2")),
     ("templates/sudoers.j2", include_str!("../../templates/sudoers.j2")),
 ];

@@ -76,6 +76,7 @@ impl Runner {
         match link.ask(&fragments).await {
             Ok(()) => {
                 self.note_facts(link);
+                self.note_epoch(link);
                 self.note_clock(link, before);
                 let seconds = crate::clock::now().since(started).as_secs_f64();
                 let kind = Kind::Gathered { seconds, questions: fragments.len() };
@@ -85,6 +86,13 @@ impl Runner {
                 link.unreachable = Some(error.to_string());
                 self.unreachable(name, &error);
             }
+        }
+    }
+
+    fn note_epoch(&self, link: &Link) {
+        let facts = link.facts();
+        if let Some(instance) = facts.as_ref().and_then(|f| f.instance.as_ref()) {
+            lock(&self.epochs).insert(link.host.clone(), instance.epoch.epoch);
         }
     }
 
@@ -268,8 +276,16 @@ impl Runner {
                 let mut held = link.lock().await;
                 held.invalidate(&[Resource::Postgres]);
                 let stale = held.stale_facts();
-                if held.unreachable.is_none() && held.ask(&stale).await.is_ok() {
-                    self.note_facts(&held);
+                // What was seen before proves nothing about a host that does not answer now.
+                let asked = match held.unreachable.clone() {
+                    Some(cause) => Err(cause),
+                    None => held.ask(&stale).await.map_err(|e| e.to_string()),
+                };
+                match asked {
+                    Ok(()) => self.note_facts(&held),
+                    Err(cause) => {
+                        self.put_observation(&held.host, Observation::Unknown { cause });
+                    }
                 }
             })
             .buffer_unordered(self.links.len().max(1))

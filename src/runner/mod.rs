@@ -69,6 +69,8 @@ pub struct Runner {
     files: RwLock<Arc<BTreeMap<String, Vec<u8>>>>,
     /// Hosts on which a change is being made, with the task's name.
     in_hand: Mutex<BTreeMap<HostName, String>>,
+    /// The epoch that each node had stored when the run began: a later one is somebody else's.
+    epochs: Mutex<BTreeMap<HostName, u64>>,
     /// Questions that belong to no task: what an operation's preconditions ask.
     extra_questions: Mutex<BTreeMap<HostName, Vec<Fragment>>>,
     /// Where an interrupted run stopped: the task that each host did not come to.
@@ -186,6 +188,7 @@ impl Runner {
             facts: Mutex::default(),
             files: RwLock::default(),
             in_hand: Mutex::default(),
+            epochs: Mutex::default(),
             extra_questions: Mutex::default(),
             stopped: Mutex::default(),
         }
@@ -209,6 +212,15 @@ impl Runner {
     #[must_use]
     pub fn status(&self) -> topology::Status {
         topology::Status::new(&self.vars.inventory, &self.snapshot(), &lock(&self.clocks))
+    }
+
+    /// An operation that has begun on a node and is not over.
+    #[must_use]
+    pub fn open_operation(&self) -> Option<(HostName, crate::facts::OperationRecord)> {
+        self.snapshot().nodes.iter().find_map(|(name, seen)| {
+            let record = seen.facts()?.instance.as_ref()?.epoch.open()?;
+            Some((name.clone(), record.clone()))
+        })
     }
 
     /// How far each host's clock is ahead of ours, seconds.

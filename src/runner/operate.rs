@@ -10,8 +10,8 @@ use super::{Runner, lock};
 use crate::event::{Detail, Event, Kind, Status};
 use crate::model::{Fragment, HostName};
 use crate::operation::{
-    Driver, Finished, Identity, Known, Next, Outcome, Preflight, Step, command, preflight,
-    preflight_fragments, read_outcome,
+    Driver, Finished, Identity, Known, Next, Outcome, Plan, Preflight, Proof, Step, command,
+    preflight, preflight_fragments, read_outcome,
 };
 use crate::step::Options;
 
@@ -19,6 +19,10 @@ use crate::step::Options;
 #[derive(Debug, Clone)]
 pub struct Operated {
     pub finished: Finished,
+    /// Who was to be the primary.
+    pub candidate: HostName,
+    /// The old primary handed over: then the outage is all of it.
+    pub planned: bool,
     /// From the moment that the stop was sent until a server answered that it takes writes.
     pub outage: Option<Duration>,
     pub known: Known,
@@ -53,8 +57,14 @@ impl Runner {
         lock(&self.extra_questions).get(host).cloned().unwrap_or_default()
     }
 
-    /// Walks the plan to its end, forward or back.
-    pub async fn operate(&self, mut driver: Driver, identity: &Identity) -> Operated {
+    /// Walks the plan to its end, forward or back. `elect` chooses the candidate where the plan asks for
+    /// that: the plan with the roles as they are then.
+    pub async fn operate(
+        &self,
+        mut driver: Driver,
+        mut identity: Identity,
+        elect: &(dyn Fn(&Known) -> Result<Plan, String> + Sync),
+    ) -> Operated {
         let mut began = None;
         let mut outage = None;
         loop {
@@ -63,7 +73,20 @@ impl Runner {
             }
             let (stage, steps) = match driver.next_steps() {
                 Next::Finished(finished) => {
-                    return Operated { finished, outage, known: driver.known().clone() };
+                    let candidate = driver.plan().roles.candidate.clone();
+                    let known = driver.known().clone();
+                    let planned = driver.plan().roles.proof == Proof::CleanStop;
+                    return Operated { finished, candidate, planned, outage, known };
+                }
+                Next::Elect => {
+                    let plan = elect(driver.known());
+                    if let Ok(plan) = &plan {
+                        let candidate = plan.roles.candidate.clone();
+                        identity.record.elected |= candidate != identity.record.candidate;
+                        identity.record.candidate = candidate;
+                    }
+                    driver.elected(plan);
+                    continue;
                 }
                 Next::Run { stage, steps } => (stage, steps),
             };
@@ -71,7 +94,7 @@ impl Runner {
                 began = began.or_else(|| Some(crate::clock::now()));
             }
             let known = driver.known().clone();
-            let sent = steps.iter().map(|step| self.step(&stage, step, identity, &known));
+            let sent = steps.iter().map(|step| self.step(&stage, step, &identity, &known));
             let results: Vec<(Step, Outcome)> =
                 steps.iter().cloned().zip(join_all(sent).await).collect();
             driver.report(&results);

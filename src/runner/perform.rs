@@ -12,6 +12,10 @@ use crate::plan::LoopItem;
 use crate::step::{Change, Command, Progress, StepError};
 use crate::template::Vars;
 
+/// How a change ends on a node where an operation has begun since.
+const OVERTAKEN: i32 = 86;
+const OVERTAKEN_TEXT: &str = "an operation has begun here since this run looked";
+
 /// With whose rights a task's commands run that name no user of their own.
 pub(super) enum RunAs {
     Root,
@@ -64,6 +68,11 @@ impl Runner {
                 .command(at, item, target, command, (&environment, &user), &change.writes)
                 .await
             {
+                Ok((rc, _, stderr)) if rc == OVERTAKEN && stderr.contains(OVERTAKEN_TEXT) => {
+                    let why = stderr.trim().lines().last().unwrap_or_default();
+                    let why = StepError::refuse(format!("{target}: {why}"));
+                    return Outcome::error(&why.hint("run again when it is over"));
+                }
                 Ok((rc, stdout, stderr)) => {
                     last = command_result(rc, &stdout, &stderr);
                     if !command.ok_rc.contains(&rc) {
@@ -112,7 +121,7 @@ impl Runner {
         let Some(link) = self.links.get(on) else {
             return Err(LinkError::no_such_host(on));
         };
-        let script = environment.clone().then(&command.script);
+        let script = self.guard(on).then(&environment.clone()).then(&command.script);
         let progress = command.progress;
         let mut lines = |line: &str| {
             if let Some((done_total, text)) = progress_of(progress, line) {
@@ -128,6 +137,20 @@ impl Runner {
         // Answers are stale from the moment that the command may have started.
         held.invalidate(writes);
         held.command(&script, user.as_deref(), command.deadline, &mut lines).await
+    }
+
+    /// Refuses a change on a node where an operation has begun since this run looked at it: what the
+    /// run wants may be wrong by now. Its own steps are made under the node's lock; here a moment
+    /// without it is enough, since nothing that a playbook does promotes.
+    fn guard(&self, on: &HostName) -> Script {
+        let Some(epoch) = lock(&self.epochs).get(on).copied() else { return Script::new() };
+        let home = format!("/var/lib/pgorch/{}", self.vars.inventory.cluster);
+        let home = quote(&home);
+        Script::raw(format!(
+            "pgorch_epoch=0; {{ read -r pgorch_epoch <{home}/epoch; }} 2>/dev/null || :\n\
+             if [ \"${{pgorch_epoch:-0}}\" -gt {epoch} ]; then\n\
+             echo \"{OVERTAKEN_TEXT} (epoch $pgorch_epoch)\" >&2; exit {OVERTAKEN}\nfi"
+        ))
     }
 
     /// The OS user of a task's commands: `become_user` with `become`, else the login user.

@@ -298,7 +298,8 @@ impl Verdict {
 /// whole, and nowhere else.
 #[must_use]
 pub fn is_operation(kind: &Kind) -> bool {
-    const OPERATION: [&str; 5] = ["preconditions", "epoch", "slots", "pooler", "promote"];
+    const OPERATION: [&str; 8] =
+        ["preconditions", "epoch", "slots", "pooler", "fence", "revoke", "position", "promote"];
     OPERATION.contains(&kind.name)
 }
 

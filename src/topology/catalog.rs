@@ -62,13 +62,6 @@ pub const REFUSALS: &[FindingInfo] = &[
          there is `pgorch switchover --to NODE`; then the old one follows by itself.",
     ),
     critical(
-        "node_fenced",
-        "The node was fenced: another one has, or was to have, its place.",
-        "The marker <node>.fenced beside the data directory keeps its unit from starting the server, \
-         because it would come up as a second primary. `pgorch resume` ends an operation that was \
-         interrupted, `pgorch rejoin NODE` brings the node back as a standby and takes the marker away.",
-    ),
-    critical(
         "precondition",
         "A step would refuse what it is to do.",
         "Commands on single nodes judge all their steps before the first change; where one refuses, \
@@ -238,6 +231,27 @@ pub const FINDINGS: &[FindingInfo] = &[
         "Different majors cannot replicate: the inventory, the packages and the data directory must \
          agree. Different minors work for a while; update standbys first. A server that is older \
          than its binaries waits for a restart.",
+    ),
+    warning(
+        "node_fenced",
+        "A fence marker keeps the server down.",
+        "An operation has stopped or killed this server so that it cannot come up beside a new \
+         primary. The marker's text names it. If the operation is over, bring the node back as a \
+         standby with `pgorch rejoin`; if it was interrupted, `pgorch resume`.",
+    ),
+    warning(
+        "operation_open",
+        "An operation that changes roles has begun and is not over.",
+        "While its controller lives this is how it should be. If it was killed or cut off, \
+         `pgorch resume` looks at what there is and finishes or undoes it. Until then other changes \
+         are refused.",
+    ),
+    warning(
+        "sync_standby_missing",
+        "In quorum mode the primary waits for too few standbys, or has too few.",
+        "With replication.mode quorum a commit waits for sync_standbys standbys. While fewer stream, \
+         commits hang: bring the standbys back. Where the setting is not in force yet, commits \
+         wait for nobody: `pgorch apply` sets it as soon as enough standbys stream.",
     ),
     info(
         "pending_restart",

@@ -133,6 +133,11 @@ fn reachability(nodes: &Nodes<'_>, topology: &Topology, name: &HostName, found: 
         State::Absent => found.push(
             Finding::new("server_down", "has no data directory yet").on(name).hint("pgorch apply"),
         ),
+        State::Fenced => {
+            let marker = nodes.instance(name).and_then(|i| i.fenced.clone()).unwrap_or_default();
+            let hint = format!("pgorch rejoin {name}");
+            found.push(Finding::new("node_fenced", marker).on(name).hint(hint));
+        }
         State::Stopped => {
             let unit = nodes.instance(name).map(|i| i.unit.active_state.as_str());
             let message = match unit.filter(|state| !state.is_empty()) {

@@ -4,7 +4,7 @@ use super::catalog::Severity;
 use super::findings::Finding;
 use super::{Nodes, State, Topology};
 use crate::facts::{InstanceFacts, ServerFacts};
-use crate::inventory::NodeSettings;
+use crate::inventory::{NodeSettings, ReplicationMode};
 use crate::model::HostName;
 use crate::postgres::{major_of, sql};
 
@@ -72,6 +72,19 @@ pub(super) fn of_instance(
             ));
         }
     }
+    if instance.fenced.is_some() && instance.server.is_some() {
+        let message = "runs, and carries a fence marker: its next start will be refused";
+        own.push(Finding::new("node_fenced", message));
+    }
+    if let Some(open) = instance.epoch.open() {
+        let message = format!(
+            "the {} to {} of {} ({}) is not over",
+            open.kind, open.candidate, open.controller, open.started
+        );
+        let finding = Finding::new("operation_open", message);
+        own.push(finding.hint("if its controller is gone: pgorch resume"));
+    }
+    sync(nodes, topology, settings, &mut own);
     standby(nodes, topology, settings, &mut own);
     found.extend(own.into_iter().map(|finding| finding.on(name)));
 }
@@ -161,6 +174,31 @@ fn slots(server: &ServerFacts, found: &mut Vec<Finding>) {
             };
             found.push(Finding::new("slot_inactive_retaining", message));
         }
+    }
+}
+
+/// Whether a primary in quorum mode waits for as many standbys as it should, and has them.
+fn sync(nodes: &Nodes<'_>, topology: &Topology, settings: &NodeSettings, found: &mut Vec<Finding>) {
+    let replication = &nodes.inventory.replication;
+    let primary = topology.primary.as_ref() == Some(&settings.name);
+    let Some(server) = nodes.server(&settings.name).filter(|_| primary) else { return };
+    if replication.mode != ReplicationMode::Quorum {
+        return;
+    }
+    let names = server.settings.get("synchronous_standby_names").map_or("", |s| &s.value);
+    if names.is_empty() {
+        let message = "synchronous_standby_names is empty: commits wait for nobody";
+        found.push(Finding::new("sync_standby_missing", message).hint("pgorch apply"));
+        return;
+    }
+    let counted = |s: &&crate::facts::Sender| {
+        s.state == "streaming" && matches!(s.sync_state.as_str(), "quorum" | "sync")
+    };
+    let there = server.senders.iter().filter(counted).count();
+    let wanted = usize::try_from(replication.sync_standbys).unwrap_or(usize::MAX);
+    if there < wanted {
+        let message = format!("commits wait for {wanted} standbys, {there} of them stream");
+        found.push(Finding::new("sync_standby_missing", message).severity(Severity::Critical));
     }
 }
 

@@ -68,6 +68,8 @@ pub enum State {
     /// A postmaster lives and does not answer: starting, stopping, overloaded or hung.
     NotAnswering,
     Stopped,
+    /// Stopped, and a fence marker keeps it from starting.
+    Fenced,
     /// No data directory yet.
     Absent,
     Unreachable,
@@ -84,6 +86,7 @@ impl State {
             State::Disconnected => "disconnected",
             State::NotAnswering => "not_answering",
             State::Stopped => "stopped",
+            State::Fenced => "fenced",
             State::Absent => "absent",
             State::Unreachable => "unreachable",
         }
@@ -263,6 +266,7 @@ impl<'a> Nodes<'a> {
             return match (&instance.data_dir, instance.postmaster_pid) {
                 (_, Some(_)) => State::NotAnswering,
                 (DataDir::Missing | DataDir::Empty, None) => State::Absent,
+                _ if instance.fenced.is_some() => State::Fenced,
                 _ => State::Stopped,
             };
         };

@@ -3,6 +3,8 @@
 //! `PGORCH_LAB=required` makes a missing lab a failure, `PGORCH_LAB=full` runs the whole matrix;
 //! without either the fast tests run where they can and say loudly where they cannot.
 
+pub(crate) mod writer;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

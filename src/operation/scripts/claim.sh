@@ -1,9 +1,5 @@
-# Set: record (one line of JSON), id. The same operation may claim again.
-if [ "$stored" -eq "$epoch" ]; then
-  own=
-  { { read -r own; read -r own; } <"$home/epoch"; } 2>/dev/null || :
-  case $own in *"\"$id\""*) ;; *) refuse "epoch $epoch belongs to another operation" ;; esac
-fi
-put "$home/epoch" "$epoch
-$record"
+# What stands before every step has stored the epoch, or refused. Set: open. An election may have
+# changed the candidate since.
+[ "$stored" -lt "$epoch" ] || [ "$own" = "$open" ] || put "$home/epoch" "$epoch
+$open"
 say done "epoch $epoch"

@@ -20,6 +20,12 @@ if [ "$start" = 1 ] && ! systemctl is-active -q -- "$unit"; then
 else
   recovery=$(echo 'SELECT pg_is_in_recovery()' | sql 2>&1)
   [ "$recovery" = t ] || fail "it is no standby that answers: $recovery"
+  # What a revocation left has a higher rank than our file, and goes last.
+  if [ -e "$revoked" ]; then
+    answer=$(printf '%s\n' 'ALTER SYSTEM RESET primary_conninfo;' \
+      'ALTER SYSTEM RESET restore_command;' | sql 2>&1) || fail "${answer##*ERROR:  }"
+    rm -f "$revoked"
+  fi
   # The promoted one's slots are there, so nothing is lost while the receiver changes over.
   answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail "reload: $answer"
 fi

@@ -1,4 +1,6 @@
-# Before every step. Set: epoch, home, lock_wait. A verdict is a line "refused=...", "failed=..." or
+# Before every step. Set: epoch, id, home, lock_wait, way (forward, back, any or release), replaces
+# (ids of operations), open (this operation's record, as one line of JSON). A verdict is a line
+# "refused=...", "failed=..." or
 # "done=..."; without one the step's outcome is not known.
 say() { printf '%s=%s\n' "$1" "$2"; }
 refuse() { say refused "$1"; exit 0; }
@@ -10,15 +12,41 @@ put() {
 }
 # SQL on standard input, as the superuser; rows unaligned.
 sql() { (cd / && eval "$psql"); }
-last() { tail -n 1 "$said" 2>/dev/null | tr -d '\r'; }
 if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
 # From here to the end of the step nobody else's step runs on this host: the test of the epoch and
 # what follows are one.
 exec 9>>"$home/epoch.lock" || fail "cannot open $home/epoch.lock"
 flock -w "$lock_wait" 9 || refuse "a step of another operation is at work here"
-stored=0
-{ read -r stored <"$home/epoch"; } 2>/dev/null || :
+stored=0 own=
+{ { read -r stored; read -r own; } <"$home/epoch"; } 2>/dev/null || :
 case $stored in '' | *[!0-9]*) stored=0 ;; esac
 if [ "$stored" -gt "$epoch" ]; then
   refuse "epoch $stored is stored here, and this operation has $epoch: a later one has begun"
+fi
+turned=
+{ read -r turned <"$home/turned"; } 2>/dev/null || :
+# A command may arrive long after its sender gave it up: what is over stays over, and what is being
+# undone is not done again.
+if [ "$way" != release ]; then
+  if [ "$stored" -lt "$epoch" ]; then
+    case $own in
+      *'"state":"open"'*)
+        other=${own#*\"id\":\"}
+        other=${other%%\"*}
+        case " $replaces " in
+          *" $other "*) ;;
+          *) refuse 'another operation has begun here and is not over: pgorch resume' ;;
+        esac
+        ;;
+    esac
+    put "$home/epoch" "$epoch
+$open"
+  else
+    case $own in *"\"$id\""*) ;; *) refuse "epoch $epoch belongs to another operation" ;; esac
+    case $own in *'"state":"open"'*) ;; *) refuse 'this operation is over' ;; esac
+  fi
+  case $way in
+    forward) [ "$turned" != "$epoch" ] || refuse 'this operation is being undone' ;;
+    back) [ "$turned" = "$epoch" ] || put "$home/turned" "$epoch" ;;
+  esac
 fi

@@ -1,18 +1,19 @@
-# Set: asked, seconds, received, psql, promote_sql, said. One session from the last look at the WAL
-# to the first write. "$asked" tells whoever comes later that a promotion was asked for.
-recovery=$(echo 'SELECT pg_is_in_recovery()' | sql 2>&1)
-case $recovery in
-  t) ;;
-  f)
+# Set: asked, seconds, received, psql, state_sql, promote_sql, said. One session from the last look at
+# the WAL to the first write. "$asked" tells whoever comes later that a promotion was asked for, and of
+# which start of the server: a promotion that is not over when the server goes down is forgotten.
+state=$(printf '%s\n' "$state_sql" | sql 2>&1)
+case $state in
+  t\|*) ;;
+  f\|*)
     own=
-    { read -r own <"$asked"; } 2>/dev/null || :
+    { read -r own _ <"$asked"; } 2>/dev/null || :
     [ "$own" = "$epoch" ] || refuse 'it is out of recovery, and this operation did not promote it'
     ;;
-  *) fail "no answer of the server: $recovery" ;;
+  *) fail "no answer of the server: $state" ;;
 esac
-if [ "$recovery" = t ]; then
+if [ "${state%%|*}" = t ]; then
   there=$(printf '%s\n' "$received" | sql 2>&1) || fail "${there##*ERROR:  }"
-  put "$asked" "$epoch"
+  put "$asked" "$epoch ${state#*|}"
 fi
 if ! answer=$(printf '%s\n' "$promote_sql" | sql 2>&1); then
   printf '%s\n' "$answer" >&2

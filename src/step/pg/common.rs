@@ -126,10 +126,11 @@ pub(super) fn expendable(ctx: &Ctx, node: &NodeSettings) -> bool {
 ///
 /// The database travels in the environment: as an argument a name with `=` in it would be read
 /// as a connection string. `synchronous_commit=local`: with quorum replication the set-up itself
-/// would otherwise wait for standbys that are not there yet.
+/// would otherwise wait for standbys that are not there yet. A server that hangs takes connections,
+/// and answers nothing.
 pub(super) fn psql(node: &NodeSettings, database: &str) -> String {
     format!(
-        "PGDATABASE={} PGAPPNAME=pgorch PGOPTIONS='-c synchronous_commit=local \
+        "PGDATABASE={} PGAPPNAME=pgorch PGCONNECT_TIMEOUT=5 PGOPTIONS='-c synchronous_commit=local \
          -c client_min_messages=warning' {} -XAtqw -v ON_ERROR_STOP=1 -h {SOCKETS} -p {}",
         quote(database),
         quote(&format!("{}/psql", node.bin_dir)),

@@ -8,7 +8,7 @@ use crate::step::{
 };
 
 pub(super) const KIND: Kind = Kind {
-    name: "fence",
+    name: "fence_marker",
     aliases: &[],
     summary: "the marker <home>/<node>.fenced, which keeps the unit from starting the server. It is \
               taken away only where standby.signal would keep the server from being a primary.",

@@ -60,6 +60,13 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     if ctx.primary == Some(ctx.host) {
         return primary(ctx, node, current, loaded);
     }
+    if common::instance(ctx).is_some_and(|i| i.revoked) {
+        return Err(StepError::refuse(format!(
+            "an operation has had {} receive nothing any more, and is not over",
+            ctx.host
+        ))
+        .hint("pgorch resume"));
+    }
     let signal = needs_signal(args, ctx, node, dir)?;
     let upstream = common::upstream_of(ctx, args.str("upstream")?)?;
     same_cluster(ctx, node, dir, &upstream)?;

@@ -141,7 +141,7 @@ fn old_data(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepE
         }));
     }
     let receiver = common::server(ctx).and_then(|s| s.receiver.as_ref());
-    if !receiver.is_some_and(|r| r.status == "streaming") {
+    if receiver.is_none_or(|r| r.status != "streaming") {
         return Err(StepError::refuse(format!("{} does not stream yet", ctx.host))
             .hint("the old data may still be needed"));
     }

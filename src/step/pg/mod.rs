@@ -68,6 +68,9 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::EPOCH,
     &operation::SLOTS,
     &operation::POOLER,
+    &operation::FENCE,
+    &operation::REVOKE,
+    &operation::POSITION,
     &operation::PROMOTE,
 ];
 

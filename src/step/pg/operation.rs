@@ -35,6 +35,23 @@ pub(super) const PROMOTE: Kind = kind(
     None,
 );
 
+pub(super) const FENCE: Kind = kind(
+    "fence",
+    "kill every process of the server without asking it, and keep it down by a marker.",
+    &[ArgSpec::new("timeout", ArgKind::Int, "seconds; default 10.")],
+    None,
+);
+
+pub(super) const REVOKE: Kind = kind(
+    "revoke",
+    "have a standby receive nothing any more, where the old primary cannot be fenced.",
+    &[],
+    None,
+);
+
+pub(super) const POSITION: Kind =
+    kind("position", "where the WAL of a standby ends; the candidate is chosen by it.", &[], None);
+
 const fn kind(
     name: &'static str,
     summary: &'static str,

@@ -341,7 +341,7 @@ fn rewind(_: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError>
     }
     if instance.fenced.is_none() && !planned {
         return Err(StepError::refuse(format!("{} is not fenced", ctx.host)).hint(
-            "a host that reboots in the middle would start it: put \"fence: present\" before it",
+            "a host that reboots in the middle would start it: put \"fence_marker: present\" before it",
         ));
     }
     let Some(source) = ctx.primary.map(|p| common::settings_of(ctx, p)).transpose()? else {

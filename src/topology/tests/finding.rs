@@ -59,6 +59,29 @@ const CASES: &[(&str, Spoil)] = &[
             node.primary = name.as_str() == "node2";
         }
     }),
+    ("node_fenced", |w| {
+        w.stop("node3");
+        w.instance("node3").fenced = Some("fenced by the failover to node2".to_owned());
+    }),
+    ("operation_open", |w| {
+        w.instance("node3").epoch = crate::facts::EpochFacts {
+            epoch: 3,
+            operation: Some(crate::facts::OperationRecord {
+                id: "abc".to_owned(),
+                kind: "switchover".to_owned(),
+                controller: "dba@bastion".to_owned(),
+                primary: HostName::from("node1"),
+                candidate: HostName::from("node2"),
+                state: crate::facts::OperationState::Open,
+                proof: crate::facts::Proof::CleanStop,
+                elected: false,
+                started: "2026-11-21T10:00:00Z".to_owned(),
+            }),
+        };
+    }),
+    ("sync_standby_missing", |w| {
+        w.inventory.replication.mode = crate::inventory::ReplicationMode::Quorum;
+    }),
     ("replication_slot_unknown", |w| w.server("node1").slots.push(slot("old"))),
 ];
 
@@ -158,6 +181,15 @@ fn every_code_has_a_case_that_brings_it_up() {
     info checksums_off node3: the data directory has no checksums
     [declared_primary_differs]
     info declared_primary_differs: node1 is the primary, the inventory marks node2
+    [node_fenced]
+    warning node_fenced node3: fenced by the failover to node2
+        -> pgorch rejoin node3
+    [operation_open]
+    warning operation_open node3: the switchover to node2 of dba@bastion (2026-11-21T10:00:00Z) is not over
+        -> if its controller is gone: pgorch resume
+    [sync_standby_missing]
+    warning sync_standby_missing node1: synchronous_standby_names is empty: commits wait for nobody
+        -> pgorch apply
     [replication_slot_unknown]
     info replication_slot_unknown node1: slot "old" belongs to no declared node
         -> if nobody uses it: SELECT pg_drop_replication_slot('old')

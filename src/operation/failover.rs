@@ -1,0 +1,455 @@
+//! Replacing a primary that does not hand over: who it was, what is known of it, who takes over.
+
+use std::collections::BTreeMap;
+
+use super::preconditions::{Check, Level};
+use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
+use crate::inventory::Inventory;
+use crate::model::{HostName, Lsn, Timeline};
+use crate::topology::{Topology, Upstream};
+
+/// Why a failover may be refused, and what to do; for `pgorch explain`.
+pub const FAILOVER_CODES: &[(&str, &str)] = &[
+    (
+        "failover_primary_healthy",
+        "The primary answers: a planned change loses nothing, a failover might. Use `pgorch switchover`.",
+    ),
+    (
+        "failover_split",
+        "More than one node is out of recovery. Nobody is promoted before the stale one is stopped: `pgorch explain split_brain`.",
+    ),
+    (
+        "failover_unknown_primary",
+        "Who has to be fenced is not known: no standby names its upstream, or several nodes would come up writable. Make the nodes reachable, or stop the stale ones.",
+    ),
+    (
+        "failover_primary_alive",
+        "This controller cannot reach the primary, but standbys hear from it: it is alive, and it is we who are cut off from it.",
+    ),
+    (
+        "failover_unproved",
+        "The old primary's host cannot be reached, so nothing proves that it takes no writes. Switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
+    ),
+    (
+        "failover_voters",
+        "The operation's epoch must be stored on a majority of the voters. Without one it may be this controller that is cut off, and somebody else may be at work.",
+    ),
+    (
+        "failover_operation_open",
+        "Another operation has begun and is not over. If its controller is gone, `pgorch resume` continues or undoes it.",
+    ),
+    (
+        "failover_no_candidate",
+        "No standby, or not the one that was named, can take over; each has its reason.",
+    ),
+    (
+        "failover_candidate_behind",
+        "Another standby has WAL that the candidate has not: rows that were confirmed would be lost. Choose that one, or accept the loss with --accept-data-loss; the other then has to rejoin.",
+    ),
+    (
+        "failover_lag",
+        "The old primary's disk holds more WAL than the candidate has, and more than failover.maximum_lag_on_failover allows to lose. Bring the old primary back (`pgorch start`), or accept the loss with --accept-data-loss.",
+    ),
+    (
+        "operation_open",
+        "An operation that changes roles has begun and is not over, so nothing else is changed meanwhile. If its controller is gone, `pgorch resume` continues or undoes it.",
+    ),
+    (
+        "resume_unknown",
+        "An interrupted operation can be continued or undone only when it is known whether its candidate was promoted.",
+    ),
+    (
+        "consent_needed",
+        "A change of roles, a restart or the destruction of data needs a yes: at the prompt, or with -y.",
+    ),
+];
+
+/// What an operator accepts on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// `--accept-split-brain-risk`: go on without proof that the old primary is down.
+    pub split_brain_risk: bool,
+    /// `--accept-data-loss`: go on although more than `maximum_lag_on_failover` may be lost.
+    pub data_loss: bool,
+}
+
+/// The situation, as far as one look shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    /// Who was the primary.
+    pub primary: HostName,
+    pub proof: Proof,
+    /// What is seen of it, in words.
+    pub evidence: Vec<String>,
+    /// Standbys that could take over, best first, each with where its WAL ends.
+    pub candidates: Vec<Ranked>,
+    /// Standbys that cannot, with the reason.
+    pub excluded: Vec<(HostName, String)>,
+}
+
+/// A standby's place in the order of candidates. The derived order is the order of preference,
+/// greatest first: WAL by timeline and position, then priority, location, name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ranked {
+    pub timeline: Timeline,
+    pub lsn: Lsn,
+    pub priority: u32,
+    pub same_location: bool,
+    pub name: std::cmp::Reverse<HostName>,
+}
+
+impl Ranked {
+    #[must_use]
+    pub fn name(&self) -> &HostName {
+        &self.name.0
+    }
+
+    #[must_use]
+    pub fn end(&self) -> (Timeline, Lsn) {
+        (self.timeline, self.lsn)
+    }
+}
+
+/// A receiver that heard from its upstream less than this ago, in seconds, shows that it lives. The
+/// sender's keepalives come at half of `wal_sender_timeout`.
+const HEARD: f64 = 5.0;
+
+/// Looks at the situation, or says why nothing may be done. `wanted` is the operator's choice.
+///
+/// # Errors
+/// The checks that refuse, all of them.
+pub fn assess(
+    inventory: &Inventory,
+    snapshot: &Snapshot,
+    topology: &Topology,
+    wanted: Option<&HostName>,
+    accepted: Accepted,
+) -> Result<(Assessment, Vec<Check>), Vec<Check>> {
+    let view = View { inventory, snapshot, topology };
+    let mut checks = Vec::new();
+    let refused = |code, node: Option<&HostName>, message: String, hint: &str| Check {
+        code,
+        level: Level::Refused,
+        node: node.cloned(),
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    if let Some(primary) = &topology.primary {
+        let message = "answers as the primary".to_owned();
+        let hint = "a planned change is: pgorch switchover";
+        return Err(vec![refused("failover_primary_healthy", Some(primary), message, hint)]);
+    }
+    if topology.primaries.len() > 1 {
+        let names: Vec<&str> = topology.primaries.iter().map(HostName::as_str).collect();
+        let message = format!("{} are all out of recovery", names.join(" and "));
+        return Err(vec![refused("failover_split", None, message, "pgorch explain split_brain")]);
+    }
+    checks.extend(view.operation());
+    let primary = match view.old_primary() {
+        Ok(primary) => primary,
+        Err(why) => {
+            checks.push(refused("failover_unknown_primary", None, why, "pgorch status"));
+            return Err(checks);
+        }
+    };
+    let heard = view.heard_by_standbys(&primary);
+    let reachable = view.instance(&primary).is_some();
+    let proof = if reachable { Proof::Fenced } else { Proof::RiskAccepted };
+    if !reachable && !heard.is_empty() && !accepted.split_brain_risk {
+        let message = format!("cannot be reached from here, but {} hear from it", heard.join(", "));
+        let hint = "it is alive: mend the way to it";
+        checks.push(refused("failover_primary_alive", Some(&primary), message, hint));
+    } else if !reachable && !accepted.split_brain_risk {
+        let message =
+            "cannot be reached, so it cannot be fenced: it may go on taking writes".to_owned();
+        let hint = "switch its host off, then run it again with --accept-split-brain-risk";
+        checks.push(refused("failover_unproved", Some(&primary), message, hint));
+    }
+    if !reachable && accepted.split_brain_risk {
+        checks.push(Check {
+            code: "failover_unproved",
+            level: Level::Warning,
+            node: Some(primary.clone()),
+            message: "is not fenced: if it lives, there will be two primaries".to_owned(),
+            hint: Some("keep it switched off until `pgorch rejoin`".to_owned()),
+        });
+    }
+    let (candidates, excluded) = view.candidates(&primary);
+    let chosen = match wanted {
+        Some(name) => candidates.iter().find(|c| c.name() == name),
+        None => candidates.first(),
+    };
+    if chosen.is_none() {
+        let why = excluded.iter().map(|(name, why)| format!("{name}: {why}"));
+        let why: Vec<String> = match wanted {
+            Some(name) => why.filter(|w| w.starts_with(&format!("{name}:"))).collect(),
+            None => why.collect(),
+        };
+        let message = match (wanted, why.is_empty()) {
+            (Some(name), true) => format!("{name} is no standby that could take over"),
+            (_, true) => "there is no standby that could take over".to_owned(),
+            _ => why.join("; "),
+        };
+        checks.push(refused("failover_no_candidate", wanted, message, "pgorch status"));
+    }
+    if checks.iter().any(|c| c.level == Level::Refused) {
+        return Err(checks);
+    }
+    let evidence = view.evidence(&primary, &heard);
+    Ok((Assessment { primary, proof, evidence, candidates, excluded }, checks))
+}
+
+struct View<'a> {
+    inventory: &'a Inventory,
+    snapshot: &'a Snapshot,
+    topology: &'a Topology,
+}
+
+impl View<'_> {
+    fn instance(&self, name: &HostName) -> Option<&InstanceFacts> {
+        self.snapshot.nodes.get(name)?.facts()?.instance.as_ref()
+    }
+
+    fn server(&self, name: &HostName) -> Option<&ServerFacts> {
+        self.instance(name)?.server.as_ref()
+    }
+
+    fn live_standbys(&self) -> impl Iterator<Item = (&HostName, &ServerFacts)> {
+        let names = self.inventory.nodes.keys();
+        names.filter_map(|n| Some((n, self.server(n)?))).filter(|(_, s)| s.in_recovery)
+    }
+
+    /// A majority must be there to store the epoch, and no other operation may be open.
+    fn operation(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let nodes = self.inventory.nodes.keys();
+        let there = nodes.clone().filter(|n| self.instance(n).is_some()).count();
+        let witnesses = self.inventory.witnesses.len();
+        let voters = self.inventory.nodes.len() + witnesses;
+        if there + witnesses < voters / 2 + 1 {
+            checks.push(Check {
+                code: "failover_voters",
+                level: Level::Refused,
+                node: None,
+                message: format!(
+                    "{there} of {voters} voters can be reached: it may be we who are cut off"
+                ),
+                hint: Some("run it from where a majority can be reached".to_owned()),
+            });
+        }
+        let open = nodes.clone().find_map(|n| Some((n, self.instance(n)?.epoch.open()?)));
+        if let Some((node, record)) = open {
+            checks.push(Check {
+                code: "failover_operation_open",
+                level: Level::Refused,
+                node: Some(node.clone()),
+                message: format!(
+                    "the {} to {} of {} ({}) is not over",
+                    record.kind, record.candidate, record.controller, record.started
+                ),
+                hint: Some("pgorch resume".to_owned()),
+            });
+        }
+        checks
+    }
+
+    /// Who was the primary: the node that live standbys follow or are configured to and that is no
+    /// standby itself; without any word of theirs the one stopped node that would come up writable.
+    fn old_primary(&self) -> Result<HostName, String> {
+        let standby = |name: &HostName| {
+            self.server(name).is_some_and(|s| s.in_recovery)
+                || self
+                    .instance(name)
+                    .and_then(InstanceFacts::cluster)
+                    .is_some_and(|c| c.standby_signal)
+        };
+        let mut named: Vec<HostName> = Vec::new();
+        for (name, _) in self.live_standbys() {
+            let upstream = self.topology.member(name).and_then(|m| m.upstream.clone());
+            if let Some(Upstream::Node(upstream)) = upstream
+                && !standby(&upstream)
+                && !named.contains(&upstream)
+            {
+                named.push(upstream);
+            }
+        }
+        let writable = |name: &&HostName| {
+            self.instance(name).and_then(InstanceFacts::cluster).is_some_and(|c| !c.standby_signal)
+        };
+        let stopped: Vec<HostName> =
+            self.inventory.nodes.keys().filter(writable).cloned().collect();
+        let mut all = named.clone();
+        all.extend(stopped.iter().filter(|s| !named.contains(s)).cloned());
+        match all.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err("who was the primary is not known: no standby names one".to_owned()),
+            several => {
+                let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
+                Err(format!("{} may each have been the primary", names.join(" and ")))
+            }
+        }
+    }
+
+    /// The standbys that still receive from it.
+    fn heard_by_standbys(&self, primary: &HostName) -> Vec<String> {
+        let hears = |name: &HostName, server: &ServerFacts| {
+            let upstream = self.topology.member(name).and_then(|m| m.upstream.as_ref()?.node());
+            upstream == Some(primary)
+                && server
+                    .receiver
+                    .as_ref()
+                    .is_some_and(|r| r.status == "streaming" && r.silent_seconds < HEARD)
+        };
+        self.live_standbys().filter(|(n, s)| hears(n, s)).map(|(n, _)| n.0.clone()).collect()
+    }
+
+    fn evidence(&self, primary: &HostName, heard: &[String]) -> Vec<String> {
+        let mut lines = Vec::new();
+        lines.push(match self.snapshot.nodes.get(primary) {
+            None | Some(Observation::Unknown { .. }) => {
+                let cause = match self.snapshot.nodes.get(primary) {
+                    Some(Observation::Unknown { cause }) => cause.as_str(),
+                    _ => "it was not looked at",
+                };
+                format!("{primary} cannot be reached: {cause}")
+            }
+            Some(seen) => {
+                let instance = seen.facts().and_then(|f| f.instance.as_ref());
+                let unit = instance.map(|i| i.unit.active_state.clone()).unwrap_or_default();
+                match instance.and_then(|i| i.postmaster_pid) {
+                    None => format!("{primary}: its host answers, no server runs (unit {unit})"),
+                    Some(pid) => {
+                        let error =
+                            instance.and_then(|i| i.server_error.clone()).unwrap_or_default();
+                        format!("{primary}: the postmaster {pid} does not answer: {error}")
+                    }
+                }
+            }
+        });
+        for (name, server) in self.live_standbys() {
+            let lsn = server.lsn.map(|l| l.to_string()).unwrap_or_else(|| "nothing".to_owned());
+            let hears = if heard.contains(&name.0) { "hears from it" } else { "does not hear it" };
+            lines.push(format!("{name}: {hears}, has WAL up to {lsn}"));
+        }
+        lines
+    }
+
+    fn candidates(&self, primary: &HostName) -> (Vec<Ranked>, Vec<(HostName, String)>) {
+        let ends: BTreeMap<HostName, (Timeline, Lsn)> = self
+            .live_standbys()
+            .filter_map(|(n, s)| Some((n.clone(), s.timeline.zip(s.lsn)?)))
+            .collect();
+        let mut excluded = Vec::new();
+        let mut fit = BTreeMap::new();
+        let system =
+            self.inventory.nodes.keys().find_map(|n| self.instance(n)?.system_identifier());
+        for name in self.inventory.nodes.keys().filter(|n| *n != primary) {
+            let why = match self.instance(name) {
+                None => Some("cannot be reached"),
+                Some(i) if i.server.is_none() => Some("its server does not answer"),
+                Some(i) if !i.made_by_pgorch() => Some("was not made by pgorch"),
+                Some(i) if i.system_identifier() != system => Some("is of another cluster"),
+                Some(i) if i.fenced.is_some() => Some("is fenced"),
+                Some(i) if !i.unit.heeds_fence => {
+                    Some("its unit does not know the fence marker: pgorch apply")
+                }
+                Some(_) if self.inventory.nodes.get(name).is_some_and(|n| n.priority == 0) => {
+                    Some("has priority 0")
+                }
+                Some(_) => None,
+            };
+            match (why, ends.get(name)) {
+                (Some(why), _) => excluded.push((name.clone(), why.to_owned())),
+                (None, None) => {
+                    excluded.push((name.clone(), "cannot tell its position".to_owned()))
+                }
+                (None, Some(end)) => drop(fit.insert(name.clone(), *end)),
+            }
+        }
+        (rank(self.inventory, primary, &fit), excluded)
+    }
+}
+
+/// The order of candidates, best first.
+#[must_use]
+pub fn rank(
+    inventory: &Inventory,
+    primary: &HostName,
+    ends: &BTreeMap<HostName, (Timeline, Lsn)>,
+) -> Vec<Ranked> {
+    let location = |name: &HostName| inventory.nodes.get(name).and_then(|n| n.location.clone());
+    let mut all: Vec<Ranked> = ends
+        .iter()
+        .map(|(name, (timeline, lsn))| Ranked {
+            timeline: *timeline,
+            lsn: *lsn,
+            priority: inventory.nodes.get(name).map_or(0, |n| n.priority),
+            same_location: location(name) == location(primary),
+            name: std::cmp::Reverse(name.clone()),
+        })
+        .collect();
+    all.sort_by(|a, b| b.cmp(a));
+    all
+}
+
+/// Who takes over, once nobody receives anything any more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elected {
+    pub candidate: HostName,
+    /// Bytes of WAL that the old primary had and the candidate has not; none where that is not known.
+    pub lost_bytes: Option<u64>,
+    /// Standbys with WAL that the candidate has not: they cannot follow without a rejoin.
+    pub ahead: Vec<HostName>,
+}
+
+/// Whether `wanted` may take over, by the positions that were taken last: another than the one with the
+/// most WAL only with what that loses accepted.
+///
+/// # Errors
+/// The check that refuses.
+pub fn elect(
+    inventory: &Inventory,
+    primary: &HostName,
+    ends: &BTreeMap<HostName, (Timeline, Lsn)>,
+    wanted: &HostName,
+    accepted: Accepted,
+) -> Result<Elected, Check> {
+    let refuse = |code, message: String, hint: &str| Check {
+        code,
+        level: Level::Refused,
+        node: Some(wanted.clone()),
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    let standbys: BTreeMap<_, _> =
+        ends.iter().filter(|(n, _)| *n != primary).map(|(n, e)| (n.clone(), *e)).collect();
+    let ranked = rank(inventory, primary, &standbys);
+    let Some(chosen) = ranked.iter().find(|r| r.name() == wanted) else {
+        let message = "could not tell where its WAL ends".to_owned();
+        return Err(refuse("failover_no_candidate", message, "pgorch status"));
+    };
+    let ahead: Vec<HostName> =
+        ranked.iter().filter(|r| r.end() > chosen.end()).map(|r| r.name().clone()).collect();
+    let old = ends.get(primary);
+    let best = ranked.iter().map(Ranked::end).chain(old.copied()).max();
+    let same = best.filter(|best| best.0 == chosen.timeline);
+    let lost_bytes = old
+        .filter(|old| old.0 == chosen.timeline)
+        .and(same)
+        .map(|best| best.1.bytes_since(chosen.lsn));
+    if !ahead.is_empty() && !accepted.data_loss {
+        let names: Vec<&str> = ahead.iter().map(HostName::as_str).collect();
+        let message = format!("{} has WAL that it has not", names.join(" and "));
+        let hint = "choose that one, or add --accept-data-loss";
+        return Err(refuse("failover_candidate_behind", message, hint));
+    }
+    let limit = inventory.failover.maximum_lag_bytes.unwrap_or(0);
+    if let Some(lost) = lost_bytes.filter(|lost| *lost > limit && !accepted.data_loss) {
+        let message = format!(
+            "{lost} bytes of WAL of {primary} would be lost, maximum_lag_on_failover is {limit}"
+        );
+        let hint = "bring the old primary back, or add --accept-data-loss";
+        return Err(refuse("failover_lag", message, hint));
+    }
+    Ok(Elected { candidate: chosen.name().clone(), lost_bytes, ahead })
+}
