@@ -10,24 +10,21 @@ ${XDG_CACHE_HOME:-~/.cache}/pgorch-bench.
 """
 
 import argparse
-import concurrent.futures
 import json
 import os
 import platform
 import re
-import shlex
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import venv
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+from common import (
+    HERE, ROOT, Failed, Hosts, cache_dir, clean_env, ensure_venv, in_parallel, load, run, say, timed,
+)
+
 PINS = ["ansible-core==2.19.14", "mitogen==0.3.54", "pyinfra==3.10.0"]
 VERSION = 15
 CLUSTER = "bench"
@@ -50,122 +47,32 @@ postgres:
 """
 
 
-def say(text=""):
-    print(text, flush=True)
-
-
-def cache_dir():
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "pgorch-bench"
-
-
-# ---- running things -----------------------------------------------------------------------------
-
-
-class Failed(Exception):
-    pass
-
-
-def timed(argv, env=None, cwd=None, timeout=1800):
-    """Runs a command: (wall seconds, CPU seconds of it and what it waited for, exit status, output)."""
-    with tempfile.TemporaryFile() as out:
-        began = time.monotonic()
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd,
-            start_new_session=True,
-        )
-        # wait4 instead of wait: it tells the CPU time of this child alone.
-        alarm = signal.signal(signal.SIGALRM, lambda *_: os.killpg(child.pid, signal.SIGKILL))
-        signal.alarm(timeout)
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
-        finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, alarm)
-        wall = time.monotonic() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        text = out.read().decode(errors="replace")
-    return wall, usage.ru_utime + usage.ru_stime, child.returncode, text
-
-
-def run(argv, **more):
-    done = subprocess.run(
-        argv, stdin=more.pop("stdin", subprocess.DEVNULL) if "input" not in more else None,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
-    )
-    if done.returncode != 0:
-        raise Failed(f"{shlex.join(map(str, argv))}: exit {done.returncode}\n{done.stdout[-3000:]}")
-    return done.stdout
-
-
-def in_parallel(work, items):
-    with concurrent.futures.ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(work, items))
-
-
 # ---- the lab ------------------------------------------------------------------------------------
 
 
-class Lab:
+class Lab(Hosts):
     """Fresh hosts, and the files with which each tool reaches them."""
 
     def __init__(self, pgorch, count):
-        self.pgorch, self.count = pgorch, count
-        self.dir = cache_dir() / f"lab-{count}"
-        shutil.rmtree(self.dir, ignore_errors=True)
-        (self.dir / "files").mkdir(parents=True)
-        # Short: the path of a socket has 107 bytes at most.
-        self.sockets = Path(tempfile.mkdtemp(prefix="pgb"))
-        self.names = [f"node{i + 1}" for i in range(count)]
-        self.file = self.dir / "lab.yml"
-        nodes = "".join(
-            f"  {name}: {{ {'primary: true' if name == 'node1' else ''} }}\n" for name in self.names
-        )
-        self.file.write_text(f"cluster: {CLUSTER}\nlab: {{ image: bookworm }}\n{POSTGRES}nodes:\n{nodes}")
+        super().__init__(pgorch, f"lab-{count}", CLUSTER, count)
+        (self.dir / "files").mkdir()
 
     def up(self):
-        # Hosts that an earlier run left with --keep, or died with.
-        run([self.pgorch, "lab", "down", self.file])
-        out = subprocess.run(
-            [self.pgorch, "lab", "up", self.file, "-o", "json"], stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, check=True, text=True,
-        ).stdout
-        lab = json.loads(out)["labs"][0]
-        self.address = {h["name"]: h["address"] for h in lab["hosts"]}
-        self.key = lab["identity_file"]
-        known = Path(lab["known_hosts"]).read_text()
-        both = known
+        super().up()
+        known = self.known_hosts.read_text()
+        far = ""
         for name, address in self.address.items():
             for line in known.splitlines():
                 names, kind, key = line.split()[:3]
                 if address in names.split(","):
-                    both += f"[{address}]:{DELAYED_PORT} {kind} {key}\n"
-        (self.dir / "known_hosts").write_text(both)
+                    far += f"[{address}]:{DELAYED_PORT} {kind} {key}\n"
+        self.known_hosts.write_text(known + far)
         self.write_files()
         self.prepare()
 
-    def down(self):
-        # The masters of ControlPersist would end by themselves, later.
-        for name in self.names:
-            subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", name],
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        subprocess.run([self.pgorch, "lab", "down", self.file], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-        shutil.rmtree(self.sockets, ignore_errors=True)
-
     def reset(self):
-        for name in self.names:
-            subprocess.run(["ssh", "-F", self.dir / "ssh_config", "-O", "exit", name],
-                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        run([self.pgorch, "-i", self.file, "lab", "reset"])
+        super().reset()
         self.prepare()
-
-    def ssh(self, name, script):
-        return run(["ssh", "-F", self.dir / "ssh_config", name, "sh -s"], input=script)
 
     def prepare(self):
         """What all hosts have before anything is measured: Python, and an sshd that tells sessions."""
@@ -173,10 +80,9 @@ class Lab:
             export DEBIAN_FRONTEND=noninteractive
             apt-get -qq -y install python3 python3-apt ||
                 { apt-get -qq update; apt-get -qq -y install python3 python3-apt; }
-            echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/20-bench.conf
-            systemctl reload ssh
             sync"""
         in_parallel(lambda name: self.ssh(name, script), self.names)
+        self.log_sessions()
 
     def start_delay(self):
         code = (HERE / "delay.py").read_text()
@@ -198,26 +104,10 @@ class Lab:
         }
 
     def write_files(self):
-        d, known = self.dir, self.dir / "known_hosts"
-        hosts = "".join(f"Host {n}\n  HostName {a}\n" for n, a in self.address.items())
-        common = (
-            f"  User root\n  IdentityFile {self.key}\n  IdentitiesOnly yes\n  LogLevel ERROR\n"
-            f"  UserKnownHostsFile {known}\n  StrictHostKeyChecking yes\n"
-        )
-        mux = f"  ControlMaster auto\n  ControlPath {self.sockets}/%C\n  ControlPersist 60\n"
-        (d / "ssh_config").write_text(f"{hosts}Host *\n{common}{mux}")
-        (d / "ssh_config.plain").write_text(f"Host *\n{common}")
+        d = self.dir
         (d / "hosts").write_text("".join(f"{n} {a}\n" for n, a in self.address.items()))
         for port, tag in [(22, "near"), (DELAYED_PORT, "far")]:
-            nodes = "".join(
-                f"  {n}: {{ host: {a}{', primary: true' if n == 'node1' else ''} }}\n"
-                for n, a in self.address.items()
-            )
-            (d / f"pgorch-{tag}.yml").write_text(
-                f"cluster: {CLUSTER}\n"
-                f"ssh: {{ user: root, port: {port}, identity_file: {self.key}, known_hosts: {known}, "
-                f"ssh_config: false }}\n{POSTGRES}nodes:\n{nodes}"
-            )
+            self.write_inventory(d / f"pgorch-{tag}.yml", POSTGRES, port=port)
             shared = {
                 "cluster": CLUSTER, "files": str(d / "files"), "templates": str(ROOT / "templates"),
                 "primary_address": self.address["node1"],
@@ -235,7 +125,7 @@ class Lab:
             (d / f"ansible-{tag}.json").write_text(json.dumps({"all": {"children": group}}, indent=1))
             pyinfra = {
                 "ssh_user": "root", "ssh_port": port, "ssh_key": self.key, "ssh_allow_agent": False,
-                "ssh_look_for_keys": False, "ssh_known_hosts_file": str(known),
+                "ssh_look_for_keys": False, "ssh_known_hosts_file": str(self.known_hosts),
                 "ssh_strict_host_key_checking": "yes", **shared,
             }
             (d / f"pyinfra_{tag}.py").write_text("nodes = " + repr([
@@ -291,36 +181,13 @@ control_path_dir = {self.sockets}
             (files / sql.name).write_text(text)
 
     def cluster_is_whole(self):
-        sql = ("SELECT (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'), "
-               "(SELECT count(*) FROM pgorch.nodes), (SELECT count(*) FROM pg_database WHERE datname = 'app'), "
-               "(SELECT count(*) FROM pg_replication_slots WHERE active)")
-        out = self.ssh("node1", "cd / && runuser -u postgres -- psql -XAt -h /run/postgresql -d postgres"
-                       f' -c "{sql}"').strip()
+        out = self.psql("node1", "SELECT (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'), "
+                        "(SELECT count(*) FROM pgorch.nodes), "
+                        "(SELECT count(*) FROM pg_database WHERE datname = 'app'), "
+                        "(SELECT count(*) FROM pg_replication_slots WHERE active)")
         n = self.count
         if out != f"{n - 1}|{n}|1|{n - 1}":
             raise Failed(f"the cluster is not what it should be: {out}")
-
-    def sessions(self, began, ended):
-        """Per host: exec sessions, sftp sessions, connections that its sshd saw in between."""
-        def of(name):
-            out = self.ssh(name, "journalctl -u ssh -o short-unix --no-pager -n 5000")
-            counts = [0, 0, 0]
-            for line in out.splitlines():
-                stamp, _, text = line.partition(" ")
-                try:
-                    when = float(stamp)
-                except ValueError:
-                    continue
-                if not began <= when <= ended:
-                    continue
-                if "Starting session: subsystem" in text:
-                    counts[1] += 1
-                elif "Starting session:" in text:
-                    counts[0] += 1
-                elif "Accepted publickey" in text:
-                    counts[2] += 1
-            return counts
-        return in_parallel(of, self.names)
 
 
 # ---- the tools ----------------------------------------------------------------------------------
@@ -331,25 +198,10 @@ def venv_dir():
     return cache_dir() / f"venv-{pins}"
 
 
-def ensure_venv():
-    where = venv_dir()
-    if not (where / "complete").exists():
-        say(f"installing {', '.join(PINS)} into {where}")
-        venv.create(where, with_pip=True, clear=True)
-        run([where / "bin/pip", "install", "-q", *PINS])
-        (where / "complete").touch()
-
-
-class Tool:
-    def __init__(self, title, key):
-        self.title, self.key = title, key
-
-
 def tools(lab):
     """Each tool as key -> (title, argv for a tag, environment, changes of an output)."""
     d, binaries = lab.dir, venv_dir() / "bin"
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PGORCH_"))}
-    env |= {"LC_ALL": "C.UTF-8", "XDG_STATE_HOME": str(d / "state")}
+    env = clean_env(d / "state")
 
     def recap(text):
         found = re.findall(r"ok=\d+\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", text)
@@ -390,10 +242,6 @@ def once(lab, tool, tag, verbose=False):
 
 
 # ---- the measurements ---------------------------------------------------------------------------
-
-
-def load():
-    return os.getloadavg()[0]
 
 
 def rounds_of(lab, chosen, tag, rounds, before=None, after=None):
@@ -525,7 +373,7 @@ def main():
         return
     if os.geteuid() != 0:
         sys.exit("making lab hosts needs root")
-    ensure_venv()
+    ensure_venv(venv_dir(), PINS)
     lab = Lab(pgorch, args.hosts)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:

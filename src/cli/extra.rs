@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CliError;
-use crate::model::{Map, Redactor, Value};
-use crate::step::split_words;
+use crate::model::{Map, Redactor, Value, split_words};
 use crate::syntax::{Source, yaml};
 
 /// The variables of all `-e`, and where they came from.

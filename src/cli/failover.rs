@@ -56,7 +56,7 @@ async fn replace(
         Err(checks) => {
             let seconds = clock::now().since(started).as_secs_f64();
             tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
-            return Ok(refusal_exit(&runner, &checks)).map(|exit| ended(&runner, exit));
+            return Ok(refusal_exit(&runner, &checks).await).map(|exit| ended(&runner, exit));
         }
     };
     tell(&runner, &found);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use tokio::sync::watch;
 
 use super::args::Common;
@@ -486,8 +486,8 @@ impl Prepared {
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, file_roots))
     }
 
-    /// A runner that only looks: at the selected hosts and at every node, without which the state
-    /// of the cluster is not known.
+    /// A runner that only looks: at the selected hosts, at every node, without which the state of the
+    /// cluster is not known, and at every pooler, which leads to its primary.
     pub(super) async fn looker(
         self,
         select: Selection,
@@ -495,11 +495,10 @@ impl Prepared {
         interrupt: watch::Receiver<u8>,
         common: &Common,
     ) -> Result<Runner, CliError> {
-        let all = self.inventory.nodes.keys();
-        let hosts: Vec<HostName> = all
-            .chain(self.hosts.iter().filter(|h| !self.inventory.nodes.contains_key(*h)))
-            .cloned()
-            .collect();
+        let inventory = &self.inventory;
+        let needed = inventory.nodes.keys().chain(inventory.routing.poolers.keys());
+        let hosts: IndexSet<HostName> = needed.chain(&self.hosts).cloned().collect();
+        let hosts: Vec<HostName> = hosts.into_iter().collect();
         let links = self.links_to(common, &hosts).await?;
         let (vars, playbook) = (self.run_vars(), Playbook::default());
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, Vec::new()))

@@ -1,5 +1,6 @@
 //! `switchover` and `resume`: operations that change who is the primary.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ async fn change_over(
 ) -> Result<Exit, CliError> {
     let started = clock::now();
     let (runner, inventory) = look(common, prepared, "switchover").await?;
-    let preflight = runner.look_before(&candidate).await;
+    let looked = runner.look_before(&candidate).await;
     if runner.interrupted() {
         return Ok(ended(&runner, Exit::Interrupted));
     }
@@ -117,13 +118,12 @@ async fn change_over(
         return Ok(ended(&runner, Exit::Done));
     }
     let clocks = runner.clock_offsets();
-    let checks =
-        switchover_checks(&inventory, &snapshot, &topology, &candidate, &preflight, &clocks);
+    let checks = switchover_checks(&inventory, &snapshot, &topology, &candidate, &looked, &clocks);
     let seconds = clock::now().since(started).as_secs_f64();
     tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
     let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
     let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
-        return Ok(ended(&runner, refusal_exit(&runner, &checks)));
+        return Ok(ended(&runner, refusal_exit(&runner, &checks).await));
     };
     let proof = Proof::CleanStop;
     let roles = Roles::seen(&inventory, &snapshot, &primary, &candidate, proof);
@@ -280,11 +280,18 @@ pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, secon
     }
 }
 
-/// A node that cannot be reached is said so by the exit code.
-pub(super) fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
+/// A host that cannot be reached is said so by the exit code.
+pub(super) async fn refusal_exit(runner: &Runner, checks: &[Check]) -> Exit {
     let snapshot = runner.snapshot();
-    let unknown =
-        |name: &HostName| matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }));
+    let mut lost = BTreeSet::new();
+    for (name, link) in &runner.links {
+        if link.lock().await.unreachable.is_some() {
+            lost.insert(name.clone());
+        }
+    }
+    let unknown = |name: &HostName| {
+        lost.contains(name) || matches!(snapshot.nodes.get(name), Some(Observation::Unknown { .. }))
+    };
     let nobody = snapshot.nodes.keys().all(unknown);
     let cut = checks
         .iter()
@@ -357,11 +364,12 @@ pub(super) async fn tell_end(
     let seconds = clock::now().since(started).as_secs_f64();
     let planned = operated.outage.filter(|_| operated.planned);
     let outage = planned.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
-    let outage = outage.unwrap_or_default();
+    let held = operated.held.map(|h| format!(", clients held {:.2} s", h.as_secs_f64()));
+    let outage = outage.unwrap_or_default() + &held.unwrap_or_default();
     let text = match finished.end {
         End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
         End::Incomplete => format!(
-            "{candidate} is the primary{outage}, and not everybody follows it yet: pgorch apply, or pgorch resume"
+            "{candidate} is the primary{outage}, and not all is done: see above, then pgorch apply or pgorch resume"
         ),
         End::Undone => "undone: everything is as it was".to_owned(),
         End::Broken => {
@@ -375,6 +383,7 @@ pub(super) async fn tell_end(
     let data = serde_json::json!({
         "end": format!("{:?}", finished.end).to_lowercase(),
         "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
+        "held_seconds": operated.held.map(|h| h.as_secs_f64()),
         "seconds": seconds,
     });
     runner.sink.emit(&Event::run(Kind::Operation { data }, text));

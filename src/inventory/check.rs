@@ -17,6 +17,7 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     upstreams(inventory, tree, out);
     versions(inventory, tree, out);
     sync_standbys(inventory, tree, out);
+    poolers(inventory, tree, out);
 }
 
 /// The entries of nodes, witnesses and hosts, as [`Inventory::all_hosts`] orders them.
@@ -177,5 +178,16 @@ fn sync_standbys(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     if usize::try_from(wanted).unwrap_or(usize::MAX) > standbys {
         let message = format!("\"sync_standbys\" is {wanted}, but there are {standbys} standbys");
         out.push(Diagnostic::error(&node.span, message));
+    }
+}
+
+fn poolers(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
+    let Some(poolers) = tree.get("routing").and_then(|r| r.get("poolers")) else { return };
+    let names: Vec<String> = inventory.all_hosts().map(|(name, _)| name.0.clone()).collect();
+    for entry in poolers.as_map().unwrap_or_default() {
+        if !names.contains(&entry.key) {
+            let message = format!("unknown host \"{}\" in \"routing.poolers\"", entry.key);
+            out.push(with_names(Diagnostic::error(&entry.key_span, message), &entry.key, &names));
+        }
     }
 }

@@ -9,6 +9,7 @@ mod hba;
 mod parse;
 mod pattern;
 mod postgres;
+mod routing;
 mod schema;
 mod secrets;
 mod settings;
@@ -164,9 +165,35 @@ pub struct FailoverSettings {
     pub raw: Map,
 }
 
+/// How clients find the primary; `raw` is the block as given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Routing {
+    /// By the host that they run on.
+    pub poolers: IndexMap<HostName, Pooler>,
+    pub hooks: Hooks,
     pub raw: Map,
+}
+
+/// Commands that the controller runs when the primary changes: argument vectors, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooks {
+    pub before_promote: Vec<Vec<String>>,
+    pub after_promote: Vec<Vec<String>>,
+}
+
+/// A PgBouncer, which holds its clients while the primary changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pooler {
+    /// `listen_port`; part of its socket's name.
+    pub port: u16,
+    /// The file with the section `[databases]`.
+    pub config: String,
+    /// Entries of that section that belong to the cluster; empty for all that point at one of its nodes.
+    pub databases: Vec<String>,
+    /// The OS user that it runs as: who may use the admin console without a password.
+    pub user: String,
+    /// How long transactions may take to end before a change is given up, seconds.
+    pub timeout_seconds: u64,
 }
 
 /// A node: a host with one PostgreSQL instance of the cluster.

@@ -11,8 +11,9 @@ use super::Inventory;
 use crate::model::HostName;
 use crate::syntax::lower::did_you_mean;
 
-/// Keywords whose meaning depends on the cluster as it is seen now.
-const LIVE: &[&str] = &["primary", "standbys", "candidate"];
+/// Keywords for which the cluster must have been seen: their hosts depend on it, or, of `poolers`, what
+/// is done there.
+const LIVE: &[&str] = &["primary", "standbys", "candidate", "poolers"];
 const FIXED: &[&str] = &["all", "nodes", "witnesses", "hosts", "cascaded"];
 
 /// Who has which role now; empty where nobody has looked yet.
@@ -98,6 +99,10 @@ fn one(term: &str, inventory: &Inventory, live: &LiveRoles) -> Option<Vec<HostNa
         "nodes" => names(&mut inventory.nodes.keys()),
         "witnesses" => names(&mut inventory.witnesses.keys()),
         "hosts" => names(&mut inventory.hosts.keys()),
+        "poolers" => {
+            let pools = |name: &&HostName| inventory.routing.poolers.contains_key(*name);
+            names(&mut inventory.all_hosts().map(|(name, _)| name).filter(pools))
+        }
         "primary" => ordered(&|name| live.primary.as_ref() == Some(name)),
         "standbys" => ordered(&|name| live.standbys.contains(name)),
         "candidate" => ordered(&|name| live.candidate.as_ref() == Some(name)),

@@ -294,16 +294,53 @@ fn routing() -> Value {
         "How clients find the primary.",
         [
             ("vip", json!({"not": {}, "description": "Not built yet."})),
-            ("poolers", json!({"not": {}, "description": "Not built yet."})),
+            ("poolers", named_only(pooler(), "What holds clients while the primary changes.")),
             (
                 "hooks",
                 object(
-                    "Commands of the controller.",
+                    "Commands that the controller runs when the primary changes.",
                     [("before_promote", commands()), ("after_promote", commands())],
                 ),
             ),
         ],
     )
+}
+
+/// [`named`], whose entries must say something.
+fn named_only(item: Value, description: &str) -> Value {
+    let mut schema = named(Value::Null, description);
+    schema["additionalProperties"] = item;
+    schema
+}
+
+fn pooler() -> Value {
+    let mut pooler = object(
+        "A pooler; its key is the host that it runs on.",
+        [
+            ("kind", choice(&["pgbouncer"], "")),
+            ("port", port()),
+            (
+                "config",
+                json!({"type": "string", "pattern": "^/",
+                "description": "The file with [databases]; default /etc/pgbouncer/pgbouncer.ini."}),
+            ),
+            (
+                "databases",
+                list(
+                    json!({"type": "string"}),
+                    "Entries of [databases]; default all that point at a node.",
+                ),
+            ),
+            ("user", text("Account that it runs as; default postgres.")),
+            (
+                "timeout",
+                json!({"type": ["string", "integer"],
+                "description": "How long transactions may take to end; default 10s."}),
+            ),
+        ],
+    );
+    pooler["required"] = json!(["kind"]);
+    pooler
 }
 
 fn host() -> Value {

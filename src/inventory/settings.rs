@@ -1,11 +1,9 @@
-//! The settings blocks: ssh, replication, failover, routing, lab.
+//! The settings blocks: ssh, replication, failover, lab.
 
 use super::secrets::password;
-use super::{
-    FailoverSettings, LabSettings, ReplicationMode, ReplicationSettings, Routing, SshSettings,
-};
+use super::{FailoverSettings, LabSettings, ReplicationMode, ReplicationSettings, SshSettings};
 use crate::model::{Map, Value};
-use crate::syntax::lower::{Complaints, MapReader, did_you_mean, int, mismatch, string};
+use crate::syntax::lower::{Complaints, MapReader, did_you_mean, int, string};
 use crate::syntax::{Diagnostic, Node, NodeKind, quantity};
 
 /// Complains that a value of the contract is not built yet (DESIGN section 3: exit 2).
@@ -15,7 +13,7 @@ pub(super) fn not_built(node: &Node, what: &str, instead: &str, out: &mut Compla
 }
 
 /// One of `built`, or one of `later`, which is refused as not built yet.
-fn choice(
+pub(super) fn choice(
     node: Option<&Node>,
     key: &str,
     (built, later): (&[&'static str], &[&'static str]),
@@ -101,7 +99,7 @@ fn size(node: Option<&Node>, key: &str, out: &mut Complaints) -> Option<u64> {
 }
 
 /// Milliseconds.
-fn duration(node: Option<&Node>, key: &str, out: &mut Complaints) -> Option<u64> {
+pub(super) fn duration(node: Option<&Node>, key: &str, out: &mut Complaints) -> Option<u64> {
     let node = node?;
     let text = string(node, key, out)?;
     let duration = quantity::milliseconds(&text);
@@ -211,35 +209,6 @@ fn timing(node: Option<&Node>, out: &mut Complaints) {
         NodeKind::Map(_) => not_built(node, "a mapping for \"timing\"", "use fast or calm", out),
         _ => drop(choice(Some(node), "timing", (&["fast", "calm"], &[]), out)),
     }
-}
-
-pub(super) fn routing(node: Option<&Node>, out: &mut Complaints) -> Routing {
-    let mut routing = Routing::default();
-    let Some(node) = node else { return routing };
-    let Some(mut map) = MapReader::new(node, "routing", out) else { return routing };
-    if let Some(vip) = map.get("vip") {
-        not_built(vip, "\"routing.vip\"", "move the address in routing.hooks until then", out);
-    }
-    if let Some(poolers) = map.get("poolers") {
-        not_built(poolers, "\"routing.poolers\"", "", out);
-    }
-    if let Some(hooks) = map.get("hooks")
-        && let Some(mut hooks) = MapReader::new(hooks, "hooks", out)
-    {
-        for key in ["before_promote", "after_promote"] {
-            for hook in hooks.list(key).unwrap_or_default() {
-                if hook.as_str().is_none() && hook.as_seq().is_none() {
-                    out.push(mismatch(hook, key, "a list of commands"));
-                }
-            }
-        }
-        hooks.finish(out);
-    }
-    map.finish(out);
-    if let Value::Object(raw) = node.to_value() {
-        routing.raw = raw;
-    }
-    routing
 }
 
 pub(super) fn lab(node: Option<&Node>, out: &mut Complaints) -> Option<LabSettings> {

@@ -5,8 +5,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Words with a meaning in host patterns; nothing in an inventory may be called so.
-pub(super) const RESERVED: &[&str] =
-    &["all", "nodes", "witnesses", "hosts", "primary", "standbys", "candidate", "cascaded"];
+pub(super) const RESERVED: &[&str] = &[
+    "all",
+    "nodes",
+    "witnesses",
+    "hosts",
+    "poolers",
+    "primary",
+    "standbys",
+    "candidate",
+    "cascaded",
+];
 
 /// A cluster name: `[a-z][a-z0-9_-]*`, at most 40 characters.
 pub(super) fn cluster_name(text: &str) -> Result<(), &'static str> {
@@ -35,6 +44,25 @@ pub(super) fn name(text: &str) -> Result<(), &'static str> {
         Err("is a word with a meaning in host patterns")
     } else {
         Ok(())
+    }
+}
+
+/// Text without line breaks and the like.
+pub(super) fn one_line(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        Err("must not be empty, nor contain control characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// The name of an account of the operating system.
+pub(super) fn account(text: &str) -> Result<(), &'static str> {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(rest) {
+        Ok(())
+    } else {
+        Err("an account of the host, like postgres")
     }
 }
 

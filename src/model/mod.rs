@@ -11,6 +11,7 @@ mod lsn;
 mod probe;
 mod secret;
 mod shell;
+mod words;
 
 pub use exit::Exit;
 pub use ids::{HostName, Role, SystemIdentifier, Timeline};
@@ -18,6 +19,7 @@ pub use lsn::{BadLsn, Lsn};
 pub use probe::{Answer, Ask, Fragment, Resource};
 pub use secret::{MASK, Redactor, Secret};
 pub use shell::{Script, quote};
+pub use words::split_words;
 
 /// The dynamic value of variables, arguments and registered results.
 pub type Value = serde_json::Value;

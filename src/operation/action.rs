@@ -45,10 +45,14 @@ pub enum Action {
     Follow { upstream: HostName, start: bool },
     /// What the node followed as a standby is taken out of its configuration.
     FollowNobody,
+    /// Write the operation into the cluster's own history, pgorch.events.
+    Record { kind: String },
     /// Take the fence marker away and start the server as what it was: the undoing of a stop.
     Start { seconds: u64 },
     /// A command of the user's on the step's host.
     Hook { argv: Vec<String> },
+    /// A command of routing.hooks, run by the controller; the step's host is the candidate.
+    ControllerHook { time: HookTime, argv: Vec<String> },
     /// The operation is over: done or undone.
     Release { undone: bool },
 }
@@ -58,6 +62,13 @@ pub enum Action {
 pub enum PoolerVerb {
     Pause,
     Resume,
+}
+
+/// When a command of routing.hooks is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookTime {
+    BeforePromote,
+    AfterPromote,
 }
 
 /// What came of a step.
@@ -141,8 +152,11 @@ impl Action {
             Action::Settle { .. } => "settle",
             Action::Follow { .. } => "follow",
             Action::FollowNobody => "follow_nobody",
+            Action::Record { .. } => "record",
             Action::Start { .. } => "start",
             Action::Hook { .. } => "hook",
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } => "before_promote",
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } => "after_promote",
             Action::Release { .. } => "release",
         }
     }
@@ -180,9 +194,11 @@ impl Action {
             Action::Settle { .. } => "whether the promotion took place".to_owned(),
             Action::Follow { upstream, start: false } => format!("follow {upstream}"),
             Action::Follow { upstream, start: true } => format!("start as a standby of {upstream}"),
+            Action::Record { kind } => format!("\"{kind}\" into pgorch.events"),
             Action::FollowNobody => "a primary follows nobody".to_owned(),
             Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),
             Action::Hook { argv } => argv.join(" "),
+            Action::ControllerHook { argv, .. } => format!("{}, on this machine", argv.join(" ")),
             Action::Release { undone: false } => "the operation is over".to_owned(),
             Action::Release { undone: true } => "the operation is undone".to_owned(),
         }

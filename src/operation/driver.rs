@@ -20,6 +20,9 @@ const UNDO_ROUNDS: usize = 3;
 /// Seconds that the old primary may take to accept connections again; it was shut down cleanly.
 const UNDO_START_SECONDS: u64 = 300;
 
+/// How often a pooler is told to let its clients go on, in all.
+const RESUME_TRIES: usize = 3;
+
 /// What the runner is to do now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
@@ -92,6 +95,12 @@ pub struct Driver {
     /// Voters without which a claim is worth nothing.
     needed: Vec<HostName>,
     interrupted: bool,
+    /// What poolers did not do after the promotion: their clients wait.
+    held: Vec<Step>,
+    /// How often they were told.
+    tries: usize,
+    /// They were told again just now, out of the order of the stages.
+    once_more: bool,
 }
 
 impl Driver {
@@ -117,6 +126,9 @@ impl Driver {
             elected: false,
             needed,
             interrupted: false,
+            held: Vec::new(),
+            tries: 1,
+            once_more: false,
         }
     }
 
@@ -226,6 +238,9 @@ impl Driver {
         while self.plan.stages.get(self.stage).is_some_and(|s| s.steps.is_empty()) {
             self.stage += 1;
         }
+        if let Some(next) = self.tell_again() {
+            return Some(next);
+        }
         let Stage { name, mut steps } = self.plan.stages.get(self.stage)?.clone();
         // Where something is left to do the operation is not over.
         let over =
@@ -299,9 +314,7 @@ impl Driver {
             return;
         }
         if self.past_return() {
-            self.problems.extend(bad.iter().map(|(s, o)| problem(s, o)));
-            self.behind.extend(bad.iter().map(|(s, _)| s.host.clone()));
-            self.stage += 1;
+            self.report_after_return(results);
             return;
         }
         match bad.first() {
@@ -317,6 +330,52 @@ impl Driver {
                 self.turn_back(why.join("; "));
             }
         }
+    }
+
+    /// There is no way back any more: what could not be done is told. Clients that wait come first.
+    fn report_after_return(&mut self, results: &[(Step, Outcome)]) {
+        for (step, outcome) in results {
+            match (is_done(outcome), lets_go(step)) {
+                (true, _) => self.held.retain(|s| s != step),
+                (false, true) if self.tries < RESUME_TRIES => {
+                    self.held.retain(|s| s != step);
+                    self.held.push(step.clone());
+                }
+                (false, _) => self.leave_behind(step, outcome),
+            }
+        }
+        if !std::mem::take(&mut self.once_more) {
+            self.stage += 1;
+        }
+    }
+
+    /// Tells what is not done. While clients wait the operation is not over anywhere, so that
+    /// `pgorch resume` lets them go on.
+    fn leave_behind(&mut self, step: &Step, outcome: &Outcome) {
+        let why = problem(step, outcome);
+        // A command of the user's is not the cluster's: without it the operation is over.
+        if !matches!(step.action, Action::ControllerHook { .. }) {
+            self.behind.insert(step.host.clone());
+        }
+        if lets_go(step) {
+            self.problems.insert(0, format!("CLIENTS OF {} CANNOT WRITE: {why}", step.host));
+            self.behind.extend(self.plan.roles.voters.iter().cloned());
+        } else {
+            self.problems.push(why);
+        }
+    }
+
+    /// Poolers that did not let their clients go on are told again: at once, and when all else is done.
+    fn tell_again(&mut self) -> Option<Next> {
+        let is_release =
+            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Release { .. }));
+        let last = self.plan.stages.get(self.stage).is_none_or(is_release);
+        if self.held.is_empty() || self.tries >= RESUME_TRIES || self.tries > 1 && !last {
+            return None;
+        }
+        self.tries += 1;
+        self.once_more = true;
+        Some(Next::Run { stage: "Clients wait: once more".to_owned(), steps: self.held.clone() })
     }
 
     /// A majority is enough; a refusal means that another operation has begun since.
@@ -348,7 +407,11 @@ impl Driver {
     /// What cannot be taken back on one host holds up no other; only without the old primary there
     /// is no point in going on.
     fn report_undo(&mut self, results: &[(Step, Outcome)]) {
-        let unheard = |(_, o): &&(Step, Outcome)| matches!(o, Outcome::Unknown(_));
+        let unheard = |(s, o): &&(Step, Outcome)| match o {
+            Outcome::Unknown(_) => true,
+            Outcome::Failed(_) => lets_go(s),
+            _ => false,
+        };
         let again: Vec<&Step> = results.iter().filter(unheard).map(|(s, _)| s).collect();
         self.undo_round += 1;
         if !again.is_empty() && self.undo_round < UNDO_ROUNDS {
@@ -362,10 +425,11 @@ impl Driver {
 
     fn report_failures<'a>(&mut self, results: impl Iterator<Item = &'a (Step, Outcome)>) {
         for (step, outcome) in results.filter(|(_, o)| !is_done(o)) {
-            self.problems.push(problem(step, outcome));
-            self.behind.insert(step.host.clone());
+            self.leave_behind(step, outcome);
             if matches!(step.action, Action::Start { .. }) {
                 self.mode = Mode::Over(End::Broken);
+                let held = self.undo.iter().filter(|s| lets_go(s));
+                self.problems.extend(held.map(|s| format!("clients of {} still wait", s.host)));
             }
         }
         let behind = &self.behind;
@@ -405,6 +469,9 @@ impl Driver {
         if !why.is_empty() {
             self.problems.push(why);
         }
+        if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
+            self.problems.push("what before_promote commands did is not taken back".to_owned());
+        }
         self.undo = undo(&self.sent, &self.heard, &self.known);
         self.mode = if self.undo.is_empty() { Mode::Over(self.undone()) } else { Mode::Undo };
     }
@@ -432,9 +499,7 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
             Action::Stop { .. } | Action::Fence { .. } => {
                 Some(Action::Start { seconds: UNDO_START_SECONDS })
             }
-            Action::Pooler { verb: PoolerVerb::Pause, .. } => {
-                Some(Action::Pooler { verb: PoolerVerb::Resume, database_host: None })
-            }
+            Action::Pooler { verb: PoolerVerb::Pause, .. } => Some(let_go()),
             Action::Slots { names, kept } => {
                 // Without a report any of them may have been made.
                 let all = || names.iter().filter(|n| !kept.contains(n)).cloned().collect();
@@ -451,6 +516,15 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known) -> Vec<Step> {
         steps.extend(step.filter(|s| !steps.contains(s)));
     }
     steps
+}
+
+/// A pooler's clients go on with whom they were.
+fn let_go() -> Action {
+    Action::Pooler { verb: PoolerVerb::Resume, database_host: None }
+}
+
+fn lets_go(step: &Step) -> bool {
+    matches!(step.action, Action::Pooler { verb: PoolerVerb::Resume, .. })
 }
 
 fn claims(roles: &Roles) -> Vec<Step> {

@@ -1,10 +1,10 @@
 //! From a playbook to a plan.
 
-use super::action::{Action, PoolerVerb};
+use super::action::{Action, HookTime, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
 use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts};
-use crate::model::HostName;
+use crate::model::{HostName, split_words};
 use crate::playbook::{Play, Playbook, Task, walk};
 use crate::step::sync_names;
 
@@ -32,8 +32,13 @@ pub fn lower(
     for play in &playbook.plays {
         let hosts = hosts_of(play, inventory, roles)?;
         for (_, task) in walk(&play.tasks, &[&play.common]) {
+            if task.kind.name == "hooks" {
+                stages.extend(hooks(task, inventory, roles));
+                continue;
+            }
             let mut steps = Vec::new();
-            for host in &hosts {
+            let of_task = hosts.iter().filter(|host| takes_part(task, host, inventory, roles));
+            for host in of_task {
                 let action = action(task, host, inventory, roles)
                     .map_err(|why| format!("{why} ({})", task.span.place()))?;
                 steps.extend(action.map(|action| Step { host: host.clone(), action }));
@@ -44,7 +49,7 @@ pub fn lower(
     Ok(Plan { kind: kind.to_owned(), roles: roles.clone(), stages })
 }
 
-/// The hosts of a play, those left out that take no part.
+/// The hosts of a play.
 fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<HostName>, String> {
     let mut standbys = vec![roles.candidate.clone()];
     standbys.extend(roles.siblings.iter().cloned());
@@ -53,15 +58,16 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
         standbys,
         candidate: Some(roles.candidate.clone()),
     };
-    let hosts = match_hosts(&play.hosts.text, inventory, &live)
-        .map_err(|e| format!("{e} ({})", play.hosts.span.place()))?;
-    let out = |h: &HostName| {
-        inventory.nodes.contains_key(h)
-            && *h != roles.primary
-            && *h != roles.candidate
-            && !roles.siblings.contains(h)
-    };
-    Ok(hosts.into_iter().filter(|h| !out(h) && !roles.absent.contains(h)).collect())
+    match_hosts(&play.hosts.text, inventory, &live)
+        .map_err(|e| format!("{e} ({})", play.hosts.span.place()))
+}
+
+/// Who cannot be reached is left out, and so is a node that is no standby, but for a pooler on it.
+fn takes_part(task: &Task, host: &HostName, inventory: &Inventory, roles: &Roles) -> bool {
+    let of_cluster =
+        *host == roles.primary || *host == roles.candidate || roles.siblings.contains(host);
+    let other = task.kind.name == "pooler" || !inventory.nodes.contains_key(host);
+    (of_cluster || other) && !roles.absent.contains(host)
 }
 
 /// What a task is on a host; none where it has nothing to do there.
@@ -104,6 +110,9 @@ fn action(
         "position" => Some(Action::Position),
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {
+            if !inventory.routing.poolers.contains_key(host) {
+                return Err(format!("{host} is not in routing.poolers: take \"hosts: poolers\""));
+            }
             let verb = match argument("state").as_deref() {
                 Some("paused") => PoolerVerb::Pause,
                 _ => PoolerVerb::Resume,
@@ -121,9 +130,25 @@ fn action(
             upstream: upstream(host, inventory, roles),
             start: *host == roles.primary,
         }),
+        "event" => Some(Action::Record { kind: argument("kind").ok_or("the event has no kind")? }),
         "command" => Some(Action::Hook { argv: argv(task)? }),
         other => return Err(format!("\"{other}\" has no place in an operation")),
     })
+}
+
+/// One command after the other, whatever the hosts of the play: all run on the controller.
+fn hooks(task: &Task, inventory: &Inventory, roles: &Roles) -> Vec<Stage> {
+    let after = task.args.iter().any(|(_, node)| node.as_str() == Some("after_promote"));
+    let (time, commands) = match after {
+        true => (HookTime::AfterPromote, &inventory.routing.hooks.after_promote),
+        false => (HookTime::BeforePromote, &inventory.routing.hooks.before_promote),
+    };
+    let stage = |argv: &Vec<String>| {
+        let action = Action::ControllerHook { time, argv: argv.clone() };
+        let steps = vec![Step { host: roles.candidate.clone(), action }];
+        Stage { name: task.name.clone(), steps }
+    };
+    commands.iter().map(stage).collect()
 }
 
 /// The slots that a node must have for those who will follow it: all other nodes, when it becomes
@@ -155,7 +180,7 @@ fn argv(task: &Task) -> Result<Vec<String>, String> {
     let given = task.args.iter().find(|(n, _)| *n == "argv" || *n == "cmd");
     let (name, node) = given.ok_or("the command is missing")?;
     if *name == "cmd" {
-        return crate::step::split_words(node.as_str().unwrap_or_default()).map_err(|e| e.message);
+        return split_words(node.as_str().unwrap_or_default()).map_err(str::to_owned);
     }
     match node.to_value() {
         crate::model::Value::Array(words) => Ok(words

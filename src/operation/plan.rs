@@ -1,6 +1,7 @@
 //! The whole operation before its first step.
 
 use super::Action;
+use super::action::{HookTime, PoolerVerb};
 use crate::facts::{Proof, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
@@ -163,6 +164,8 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if let Some((_, step)) = early {
         return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
     }
+    poolers(plan, *promote)?;
+    hooks(plan, *promote)?;
     let started = plan.steps().find(|(_, s)| matches!(s.action, Action::Start { .. }));
     if let Some((_, step)) = started {
         return Err(format!("it starts {} as a primary again", step.host));
@@ -170,6 +173,43 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if plan.stage_of(|s| matches!(s.action, Action::Release { .. })) != Some(plan.stages.len() - 1)
     {
         return Err("it does not end with the release of the epoch".to_owned());
+    }
+    Ok(())
+}
+
+/// Clients go on with the new primary only when it is one, and all that were held do.
+fn poolers(plan: &Plan, promote: usize) -> Result<(), String> {
+    let verbs = |wanted: PoolerVerb| {
+        plan.steps().filter(
+            move |(_, s)| matches!(&s.action, Action::Pooler { verb, .. } if *verb == wanted),
+        )
+    };
+    if let Some((_, step)) = verbs(PoolerVerb::Resume).find(|(at, _)| *at <= promote) {
+        return Err(format!("clients of {} go on before the promotion", step.host));
+    }
+    for (at, step) in verbs(PoolerVerb::Pause) {
+        if at > promote {
+            return Err(format!("clients of {} are held after the promotion", step.host));
+        }
+        if !verbs(PoolerVerb::Resume).any(|(_, s)| s.host == step.host) {
+            return Err(format!("clients of {} are held and never go on", step.host));
+        }
+    }
+    Ok(())
+}
+
+/// Commands run when their names say.
+fn hooks(plan: &Plan, promote: usize) -> Result<(), String> {
+    for (at, step) in plan.steps() {
+        match step.action {
+            Action::ControllerHook { time: HookTime::BeforePromote, .. } if at > promote => {
+                return Err("it runs before_promote after the promotion".to_owned());
+            }
+            Action::ControllerHook { time: HookTime::AfterPromote, .. } if at < promote => {
+                return Err("it runs after_promote before the promotion".to_owned());
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

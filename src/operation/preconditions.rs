@@ -1,10 +1,9 @@
 //! Everything that stands in the way of a planned change, found in one look and told together.
 
-use std::collections::BTreeMap;
-
-use super::questions::Preflight;
+use super::pooler::{PoolerDatabase, PoolerSeen};
+use super::questions::Looked;
 use crate::facts::{InstanceFacts, Observation, ServerFacts, Snapshot};
-use crate::inventory::{Inventory, ReplicationMode};
+use crate::inventory::{Inventory, NodeSettings, Pooler, ReplicationMode};
 use crate::model::HostName;
 use crate::topology::{ClockOffsets, State, Topology, Upstream, findings};
 
@@ -100,6 +99,10 @@ pub const PRECONDITIONS: &[(&str, &str)] = &[
         "A finding of `pgorch status` that is worth knowing before roles change.",
     ),
     (
+        "switchover_pooler",
+        "The poolers of routing.poolers hold their clients meanwhile: their consoles must answer, and their databases must point at the present primary, or they cannot be moved.",
+    ),
+    (
         "switchover_nofailover",
         "The candidate has priority 0: it is not meant to be the primary for long.",
     ),
@@ -113,6 +116,8 @@ pub const PRECONDITIONS: &[(&str, &str)] = &[
 const LAG_MAX: u64 = 16 << 20;
 /// Files waiting for the archiver from which on a stop would take too long.
 const READY_MAX: u64 = 128;
+/// What clients of a pooler should be ready to wait besides its timeout, seconds.
+const POOLER_OUTAGE_SECONDS: u64 = 30;
 /// A transaction that is worth a warning, seconds.
 const LONG_TRANSACTION: f64 = 10.0;
 /// What a standby must not have lower than its primary.
@@ -131,11 +136,10 @@ pub fn switchover_checks(
     snapshot: &Snapshot,
     topology: &Topology,
     candidate: &HostName,
-    preflight: &BTreeMap<HostName, Preflight>,
+    looked: &Looked,
     clocks: &ClockOffsets,
 ) -> Vec<Check> {
-    let mut checks =
-        Checks { inventory, snapshot, topology, candidate, preflight, out: Vec::new() };
+    let mut checks = Checks { inventory, snapshot, topology, candidate, looked, out: Vec::new() };
     checks.roles();
     checks.operation();
     checks.candidate();
@@ -143,6 +147,7 @@ pub fn switchover_checks(
     checks.siblings();
     checks.connections();
     checks.parameters();
+    checks.poolers();
     checks.others(clocks);
     let mut out = checks.out;
     out.sort_by_key(|c| std::cmp::Reverse(c.level));
@@ -154,7 +159,7 @@ struct Checks<'a> {
     snapshot: &'a Snapshot,
     topology: &'a Topology,
     candidate: &'a HostName,
-    preflight: &'a BTreeMap<HostName, Preflight>,
+    looked: &'a Looked,
     out: Vec<Check>,
 }
 
@@ -314,7 +319,7 @@ impl Checks<'_> {
                 self.refuse("switchover_unit", &name, message, "pgorch apply");
             }
         }
-        let Some(preflight) = self.preflight.get(&primary).cloned() else { return };
+        let Some(preflight) = self.looked.nodes.get(&primary).cloned() else { return };
         if preflight.prepared_transactions > 0 {
             let message = format!("{} prepared transactions", preflight.prepared_transactions);
             self.warn("switchover_transactions", &primary, message);
@@ -370,7 +375,8 @@ impl Checks<'_> {
     fn connections(&mut self) {
         let candidate = self.candidate.clone();
         let refused: Vec<(HostName, String)> = self
-            .preflight
+            .looked
+            .nodes
             .iter()
             .filter_map(|(name, seen)| match &seen.reaches_candidate {
                 Some(Err(why)) => Some((name.clone(), why.clone())),
@@ -383,7 +389,7 @@ impl Checks<'_> {
             self.refuse("switchover_replication_refused", &name, message, hint);
         }
         let followers = self.inventory.nodes.len().saturating_sub(1);
-        let Some(seen) = self.preflight.get(&candidate) else { return };
+        let Some(seen) = self.looked.nodes.get(&candidate) else { return };
         let needed = i64::try_from(followers).unwrap_or(i64::MAX);
         let (senders, slots) = (seen.free_wal_senders, seen.free_replication_slots);
         let server = self.server(&candidate);
@@ -425,6 +431,101 @@ impl Checks<'_> {
                     self.refuse("switchover_parameter_lower", &name, message, hint);
                 }
             }
+        }
+    }
+
+    fn poolers(&mut self) {
+        let primary = self.topology.primary.as_ref();
+        let Some(primary) = primary.and_then(|p| self.inventory.postgres_of(p)) else { return };
+        for (name, pooler) in self.inventory.routing.poolers.clone() {
+            let seen = self.looked.poolers.get(&name).cloned();
+            match seen.unwrap_or_else(|| Err("it was not looked at".to_owned())) {
+                Err(why) => {
+                    let hint = "without it: take it out of routing.poolers";
+                    self.refuse("switchover_pooler", &name, why, hint);
+                }
+                Ok(seen) => {
+                    self.pooler_databases(&name, &pooler, &seen, &primary);
+                    self.pooler_patience(&name, &pooler, &seen);
+                }
+            }
+        }
+    }
+
+    /// Whether its databases are where they can be moved from.
+    fn pooler_databases(
+        &mut self,
+        name: &HostName,
+        pooler: &Pooler,
+        seen: &PoolerSeen,
+        primary: &NodeSettings,
+    ) {
+        let code = "switchover_pooler";
+        let place = format!("{} ({}:{})", primary.name, primary.address, primary.port);
+        let ours =
+            |d: &&PoolerDatabase| pooler.databases.is_empty() || pooler.databases.contains(&d.name);
+        let running = |d: &&PoolerDatabase| {
+            let same =
+                |r: &PoolerDatabase| (&r.name, &r.host, r.port) == (&d.name, &d.host, d.port);
+            seen.running.iter().any(same)
+        };
+        let configured = seen.configured.iter().filter(|d| !running(d));
+        let all: Vec<&PoolerDatabase> =
+            seen.running.iter().chain(configured).filter(ours).collect();
+        let hint = "mend its configuration and RELOAD it";
+        for wanted in &pooler.databases {
+            if !all.iter().any(|d| d.name == *wanted) {
+                self.refuse(code, name, format!("has no database \"{wanted}\""), hint);
+            }
+        }
+        if !all.iter().any(|d| d.is_at(primary)) {
+            let message = format!("none of its databases points at the primary {place}");
+            self.refuse(code, name, message, hint);
+        }
+        for database in all {
+            let PoolerDatabase { name: own, host, port, .. } = database;
+            let listed = host.contains(',') && host.split(',').any(|h| h == primary.address);
+            let in_file =
+                |d: &PoolerDatabase| d.is_at(primary) && (d.name == *own || d.name == "*");
+            if listed {
+                let message = format!("\"{own}\" points at several hosts ({host})");
+                self.refuse(code, name, message, "one host a database can be moved");
+            } else if database.is_at(primary) && !seen.configured.iter().any(in_file) {
+                let message = format!("\"{own}\" does not point at {place} in {}", pooler.config);
+                self.refuse(code, name, message, "RELOAD it, or see routing.poolers: config");
+            } else if !database.is_at(primary) && !pooler.databases.is_empty() {
+                let message = format!("\"{own}\" points at {host}:{port}, not at {place}");
+                self.refuse(code, name, message, hint);
+            } else if !database.is_at(primary)
+                && let Some(node) = self.node_at(database)
+            {
+                self.warn(code, name, format!("\"{own}\" points at {node} and stays there"));
+            }
+        }
+    }
+
+    fn node_at(&self, database: &PoolerDatabase) -> Option<HostName> {
+        let is_there =
+            |n: &&HostName| self.inventory.postgres_of(n).is_some_and(|node| database.is_at(&node));
+        self.inventory.nodes.keys().find(is_there).cloned()
+    }
+
+    /// Whether its clients can wait, and their transactions end.
+    fn pooler_patience(&mut self, name: &HostName, pooler: &Pooler, seen: &PoolerSeen) {
+        let patience = seen.query_wait_timeout;
+        let needed = std::time::Duration::from_secs(pooler.timeout_seconds + POOLER_OUTAGE_SECONDS);
+        if patience > 0.0 && patience < needed.as_secs_f64() {
+            let message =
+                format!("query_wait_timeout is {patience} s: who waits longer gets an error");
+            self.warn("switchover_pooler", name, message);
+        }
+        if seen.pool_mode == "session" {
+            let message = "pool_mode is session: clients are held when their sessions end";
+            self.warn("switchover_pooler", name, message);
+        }
+        if let Some(database) = seen.running.iter().find(|d| d.paused) {
+            let message = format!("\"{}\" is paused already", database.name);
+            self.warn("switchover_pooler", name, message);
         }
     }
 

@@ -1,10 +1,23 @@
 //! What the preconditions ask besides the facts, in the same round trip.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+
+use super::pooler::PoolerSeen;
 
 use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{Answer, Fragment, HostName, Resource, Script, quote};
 use crate::step::replication_conninfo;
+
+/// What was found out before an operation, besides the facts.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Looked {
+    /// Nodes whose server answered.
+    pub nodes: BTreeMap<HostName, Preflight>,
+    /// Every pooler, or why it cannot be told anything.
+    pub poolers: BTreeMap<HostName, Result<PoolerSeen, String>>,
+}
 
 /// What a node says before an operation.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
+use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
+use super::pooler::pooler_script;
 use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{conf_line, literal, sql};
-use crate::step::{Command, FOLLOWS_NOBODY, psql_line, standby_conf};
+use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf};
 
 /// Who carries out an operation, and under which epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,21 @@ pub struct Identity {
     pub record: OperationRecord,
     /// Ids of open operations that this one takes the place of.
     pub replaces: Vec<String>,
+}
+
+/// What a command of routing.hooks finds in its environment.
+#[must_use]
+pub fn hook_environment(inventory: &Inventory, identity: &Identity) -> Vec<(&'static str, String)> {
+    let OperationRecord { kind, primary, candidate, .. } = &identity.record;
+    let address = |name| inventory.postgres_of(name).map(|n| n.address).unwrap_or_default();
+    vec![
+        ("PGORCH_CLUSTER", inventory.cluster.clone()),
+        ("PGORCH_OPERATION", kind.clone()),
+        ("PGORCH_OLD_PRIMARY", primary.to_string()),
+        ("PGORCH_NEW_PRIMARY", candidate.to_string()),
+        ("PGORCH_OLD_ADDRESS", address(primary)),
+        ("PGORCH_NEW_ADDRESS", address(candidate)),
+    ]
 }
 
 /// Seconds that a step waits for another operation's step on the same host.
@@ -75,10 +91,15 @@ pub fn command(
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
         Action::Follow { upstream, start } => (follow(&node()?, inventory, upstream, *start)?, 360),
+        Action::Record { kind } => (record_event(&node()?, identity, kind), 30),
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::Pooler { .. } => return Err("poolers are not built yet".to_owned()),
+        Action::ControllerHook { .. } => return Err("this runs on no host".to_owned()),
+        Action::Pooler { verb, database_host } => {
+            let primary = &identity.record.primary;
+            pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
+        }
     };
     let script = prelude.then(&body).line(")");
     Ok(Command {
@@ -109,7 +130,8 @@ fn way(action: &Action) -> &'static str {
         Action::Claim | Action::Settle { .. } | Action::Follow { .. } | Action::FollowNobody => {
             "any"
         }
-        Action::Pooler { verb: PoolerVerb::Resume, .. } => "any",
+        // Its host is no voter: what it keeps of the operation is in its own script.
+        Action::Pooler { .. } => "release",
         _ => "forward",
     }
 }
@@ -320,6 +342,21 @@ fn follow(
         .set("streaming", &streaming)
         .set("unused", &unused)
         .line(include_str!("scripts/follow.sh")))
+}
+
+fn record_event(node: &NodeSettings, identity: &Identity, kind: &str) -> Script {
+    let record = &identity.record;
+    let data = serde_json::json!({
+        "from": record.primary,
+        "to": record.candidate,
+        "epoch": identity.epoch,
+        "operation": record.id,
+        "controller": record.controller,
+        "started": record.started,
+        "proof": record.proof,
+    });
+    let insert = event_sql(kind, Some(record.candidate.as_str()), &data.to_string());
+    simple(node, insert.trim_end_matches(';'))
 }
 
 fn follow_nobody(node: &NodeSettings) -> Script {

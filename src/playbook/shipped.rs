@@ -11,6 +11,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
     ("playbooks/members.yml", include_str!("../../playbooks/members.yml")),
+    ("playbooks/pgbouncer.yml", include_str!("../../playbooks/pgbouncer.yml")),
     ("playbooks/register.yml", include_str!("../../playbooks/register.yml")),
     ("playbooks/rejoin.yml", include_str!("../../playbooks/rejoin.yml")),
     ("playbooks/reload.yml", include_str!("../../playbooks/reload.yml")),

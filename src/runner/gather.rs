@@ -357,7 +357,9 @@ impl Runner {
 
     fn play_may_run_on(&self, pattern: &str, host: &HostName, roles_known: bool) -> bool {
         if uses_live_roles(pattern) && !(roles_known && self.live().primary.is_some()) {
-            return self.vars.inventory.nodes.contains_key(host);
+            let inventory = &self.vars.inventory;
+            return inventory.nodes.contains_key(host)
+                || inventory.routing.poolers.contains_key(host);
         }
         match_hosts(pattern, &self.vars.inventory, &self.roles())
             .is_ok_and(|hosts| hosts.contains(host))

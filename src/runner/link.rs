@@ -43,7 +43,7 @@ pub struct Link {
 /// How often the user must have asked to stop before this is given up: looking is given up at
 /// once, a command that changes something is let finish.
 const LOOKING: u8 = 1;
-const CHANGING: u8 = 2;
+pub(super) const CHANGING: u8 = 2;
 
 /// Why a host did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -411,7 +411,7 @@ impl Link {
 }
 
 /// Waits until the user has asked to stop this often; for ever where nobody listens.
-async fn pressed(interrupt: Option<watch::Receiver<u8>>, times: u8) {
+pub(super) async fn pressed(interrupt: Option<watch::Receiver<u8>>, times: u8) {
     if let Some(mut interrupt) = interrupt
         && interrupt.wait_for(|count| *count >= times).await.is_ok()
     {

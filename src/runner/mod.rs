@@ -8,6 +8,7 @@
 
 mod foresee;
 mod gather;
+mod hook;
 mod link;
 mod operate;
 mod outcome;

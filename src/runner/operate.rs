@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::link::{Link, LinkError};
-use super::{Runner, lock};
+use super::{Runner, hook, lock};
 use crate::event::{Detail, Event, Kind, Status};
 use crate::model::{Fragment, HostName};
 use crate::operation::{
-    Driver, Finished, Identity, Known, Next, Outcome, Plan, Preflight, Proof, Step, command,
-    preflight, preflight_fragments, read_outcome,
+    Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
+    Step, command, hook_environment, pooler_fragment, pooler_seen, preflight, preflight_fragments,
+    read_outcome,
 };
 use crate::step::Options;
 
@@ -25,31 +26,52 @@ pub struct Operated {
     pub planned: bool,
     /// From the moment that the stop was sent until a server answered that it takes writes.
     pub outage: Option<Duration>,
+    /// From the moment that a pooler was told to hold its clients until all were let go.
+    pub held: Option<Duration>,
     pub known: Known,
 }
 
 impl Runner {
     /// Facts of all hosts and what the preconditions ask besides, in one round trip a host.
-    pub async fn look_before(&self, candidate: &HostName) -> BTreeMap<HostName, Preflight> {
+    pub async fn look_before(&self, candidate: &HostName) -> Looked {
         let options = Options { check: true, ..Options::default() };
-        *lock(&self.extra_questions) = self
-            .vars
-            .nodes
+        let inventory = &self.vars.inventory;
+        let of_node = |node| preflight_fragments(inventory, node, candidate);
+        let nodes: BTreeMap<HostName, Vec<Fragment>> =
+            self.vars.nodes.iter().map(|(name, node)| (name.clone(), of_node(node))).collect();
+        let poolers: BTreeMap<HostName, Fragment> = inventory
+            .routing
+            .poolers
             .iter()
-            .map(|(name, node)| {
-                (name.clone(), preflight_fragments(&self.vars.inventory, node, candidate))
-            })
+            .map(|(name, pooler)| (name.clone(), pooler_fragment(inventory, pooler)))
             .collect();
+        let mut questions = nodes.clone();
+        for (name, fragment) in &poolers {
+            questions.entry(name.clone()).or_default().push(fragment.clone());
+        }
+        *lock(&self.extra_questions) = questions;
         self.first_batch(&options).await;
-        let mut seen = BTreeMap::new();
-        let questions = lock(&self.extra_questions).clone();
-        for (name, fragments) in questions {
+        let mut looked = Looked::default();
+        for (name, fragments) in nodes {
             let Some(link) = self.links.get(&name) else { continue };
             let link = link.lock().await;
             let answers: Option<Vec<_>> = fragments.iter().map(|f| link.lookup(f)).collect();
-            seen.extend(answers.and_then(|a| preflight(&a)).map(|p| (name.clone(), p)));
+            looked.nodes.extend(answers.and_then(|a| preflight(&a)).map(|p| (name.clone(), p)));
         }
-        seen
+        for (name, fragment) in poolers {
+            let Some(link) = self.links.get(&name) else { continue };
+            let link = link.lock().await;
+            let seen = match link.lookup(&fragment) {
+                Some(answer) => pooler_seen(&answer),
+                None => {
+                    let why = link.unreachable.clone().unwrap_or_else(|| "no answer".to_owned());
+                    // Whose it is stands before every refusal.
+                    Err(why.strip_prefix(&format!("{name}: ")).map_or(why.clone(), str::to_owned))
+                }
+            };
+            looked.poolers.insert(name, seen);
+        }
+        looked
     }
 
     /// The questions of a host that no task asks.
@@ -65,8 +87,8 @@ impl Runner {
         mut identity: Identity,
         elect: &(dyn Fn(&Known) -> Result<Plan, String> + Sync),
     ) -> Operated {
-        let mut began = None;
-        let mut outage = None;
+        let (mut began, mut outage) = (None, None);
+        let (mut pausing, mut held) = (None, None);
         loop {
             if self.interrupted() {
                 driver.interrupt();
@@ -76,7 +98,7 @@ impl Runner {
                     let candidate = driver.plan().roles.candidate.clone();
                     let known = driver.known().clone();
                     let planned = driver.plan().roles.proof == Proof::CleanStop;
-                    return Operated { finished, candidate, planned, outage, known };
+                    return Operated { finished, candidate, planned, outage, held, known };
                 }
                 Next::Elect => {
                     let plan = elect(driver.known());
@@ -93,10 +115,18 @@ impl Runner {
             if steps.iter().any(|s| s.action.begins_outage()) {
                 began = began.or_else(|| Some(crate::clock::now()));
             }
+            if steps.iter().any(|s| is_pooler(s, PoolerVerb::Pause)) {
+                pausing = pausing.or_else(|| Some(crate::clock::now()));
+            }
             let known = driver.known().clone();
             let sent = steps.iter().map(|step| self.step(&stage, step, &identity, &known));
             let results: Vec<(Step, Outcome)> =
                 steps.iter().cloned().zip(join_all(sent).await).collect();
+            if let Some(pausing) = pausing
+                && results.iter().any(|(s, o)| is_pooler(s, PoolerVerb::Resume) && is_done(o))
+            {
+                held = Some(crate::clock::now().since(pausing));
+            }
             driver.report(&results);
             if let Some(began) = began
                 && outage.is_none()
@@ -115,9 +145,15 @@ impl Runner {
             self.emit(Event { task: Some(stage.to_owned()), ..event });
         };
         tell(Kind::TaskStarted, step.action.describe());
-        let outcome = match command(step, &self.vars.inventory, identity, known) {
-            Err(why) => Outcome::Failed(why),
-            Ok(command) => self.send_step(step, &command).await,
+        let outcome = match &step.action {
+            Action::ControllerHook { argv, .. } => {
+                let environment = hook_environment(&self.vars.inventory, identity);
+                hook::run(argv, &environment, self.interrupt.clone()).await
+            }
+            _ => match command(step, &self.vars.inventory, identity, known) {
+                Err(why) => Outcome::Failed(why),
+                Ok(command) => self.send_step(step, &command).await,
+            },
         };
         let seconds = crate::clock::now().since(started).as_secs_f64();
         let (status, message) = match &outcome {
@@ -152,4 +188,12 @@ async fn send(
     command: &crate::step::Command,
 ) -> Result<(i32, String, String), LinkError> {
     link.command(&command.script, None, command.deadline, &mut |_| {}).await
+}
+
+fn is_pooler(step: &Step, wanted: PoolerVerb) -> bool {
+    matches!(&step.action, Action::Pooler { verb, .. } if *verb == wanted)
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done(_))
 }

@@ -4,9 +4,9 @@ use super::answers::{Fields, flag, output};
 use super::content::own_shell;
 use super::{
     ArgKind, ArgSpec, Args, Change, Command, Ctx, Kind, Progress, Report, StepError, Verdict, data,
-    no_files, words,
+    no_files,
 };
-use crate::model::{Answer, Fragment, Resource, Script, Value, quote};
+use crate::model::{Answer, Fragment, Resource, Script, Value, quote, split_words};
 
 const CHDIR: ArgSpec = ArgSpec::new("chdir", ArgKind::Path, "The directory it runs in.").probe();
 const CREATES: ArgSpec = ArgSpec::new(
@@ -130,9 +130,8 @@ fn fixed_part(path: &str, chdir: Option<&str>) -> String {
 
 fn command_diff(args: &Args, answers: &[Answer], _: &Ctx) -> Result<Verdict, StepError> {
     let words = match (args.str("cmd")?, args.str_list("argv")?) {
-        (Some(line), argv) if argv.is_empty() => {
-            words::split(&line).map_err(|e| e.arg("cmd").hint("use shell for shell features"))?
-        }
+        (Some(line), argv) if argv.is_empty() => split_words(&line)
+            .map_err(|e| StepError::new(e).arg("cmd").hint("use shell for shell features"))?,
         (None, argv) => argv,
         (Some(_), _) => return Err(StepError::new("give cmd or argv, not both").arg("argv")),
     };

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 use super::attributes::{self, Attributes, set_lines, summary};
 use super::mode::octal;
 use super::paths::{PathState, Stat, as_text, human};
-use super::{Change, Command, Diff, Report, StepError, Verdict, answers, words};
-use crate::model::{Map, Resource, Script, quote};
+use super::{Change, Command, Diff, Report, StepError, Verdict, answers};
+use crate::model::{Map, Resource, Script, quote, split_words};
 
 /// A file as it should be.
 #[derive(Debug, Clone, Default)]
@@ -214,7 +214,7 @@ pub(super) fn validate_words(command: &str) -> Result<String, StepError> {
         let parts: Vec<String> = word.split("%s").map(quote_part).collect();
         parts.join("\"$t\"")
     };
-    let parts = words::split(command).map_err(|e| e.arg("validate"))?;
+    let parts = split_words(command).map_err(|e| StepError::new(e).arg("validate"))?;
     let line = parts.iter().map(word).collect::<Vec<_>>().join(" ");
     let label = quote(&format!("validation failed: {command}"));
     Ok(format!("{line} >&2 || {{ printf '%s\\n' {label} >&2; exit 1; }}"))

@@ -43,7 +43,6 @@ mod system;
 mod unarchive;
 mod units;
 mod waits;
-mod words;
 
 pub use args::{ArgKind, ArgSpec, Args};
 pub use schema::{reference, schema};
@@ -303,6 +302,12 @@ pub fn is_operation(kind: &Kind) -> bool {
     OPERATION.contains(&kind.name)
 }
 
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+#[must_use]
+pub fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    pg::event_sql(kind, node, data)
+}
+
 /// The text of `pgorch.standby.conf` on a primary.
 pub const FOLLOWS_NOBODY: &str = pg::FOLLOWS_NOBODY;
 
@@ -377,14 +382,6 @@ pub fn only_looks(kind: &Kind) -> bool {
         "wait_for",
     ];
     LOOK.contains(&kind.name)
-}
-
-/// The words of a command line, quoted as for a shell; nothing is expanded.
-///
-/// # Errors
-/// A quote that is never closed.
-pub fn split_words(line: &str) -> Result<Vec<String>, StepError> {
-    words::split(line)
 }
 
 /// Whether a kind judges by facts of the instance, which must then be fresh.

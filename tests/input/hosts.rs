@@ -83,7 +83,7 @@ fn shipped_inventories_are_valid() {
         assert_eq!(warnings(&text), "");
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }
 
 #[test]
@@ -140,6 +140,10 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("/properties/failover", "failover: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing", "routing: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing/properties/hooks", "routing: {hooks: {qqqqqqqqqqqq: 1}}"),
+    (
+        "/properties/routing/properties/poolers/additionalProperties",
+        "routing: {poolers: {a: {qqqqqqqqqqqq: 1}}}",
+    ),
     ("/properties/groups/additionalProperties/anyOf/0", "groups: {g: {qqqqqqqqqqqq: 1}}"),
     ("/properties/lab/anyOf/0", "lab: {qqqqqqqqqqqq: 1}"),
     ("/$defs/ssh", "ssh: {qqqqqqqqqqqq: 1}"),

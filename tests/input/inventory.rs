@@ -265,7 +265,7 @@ ssh: {become_method: su}
 postgres: {install: {source: {url: 'https://example.org/p.tgz'}}}
 replication: {mode: quorum}
 failover: {mode: automatic, manager: repmgr, election: 'etcd://e1', stonith: {command: [x]}, timing: {poll: 1s}, restart_in_place: once}
-routing: {vip: {address: 10.0.0.9/24, interface: eth0}, poolers: {lb1: {kind: pgbouncer}}}
+routing: {vip: {address: 10.0.0.9/24, interface: eth0}, poolers: {a: {kind: pgbouncer}}}
 lab: {backend: docker}
 ")), @r#"
 i:4:22: error: "become_method: su" is not built yet (use sudo)
@@ -278,7 +278,6 @@ i:7:78: error: "failover.stonith" is not built yet
 i:7:102: error: a mapping for "timing" is not built yet (use fast or calm)
 i:7:132: error: "restart_in_place: once" is not built yet (use never)
 i:8:16: error: "routing.vip" is not built yet (move the address in routing.hooks until then)
-i:8:66: error: "routing.poolers" is not built yet
 i:9:16: error: "backend: docker" is not built yet (use auto or nspawn)
 "#);
 }
@@ -499,4 +498,61 @@ proptest::proptest! {
             proptest::prop_assert!(!render(&complaints).is_empty());
         }
     }
+}
+
+#[test]
+fn hooks_are_argument_vectors() {
+    let inventory = parsed(&with(
+        "routing: {hooks: {before_promote: \"a 'b c' $d\", after_promote: [[x, 1, 'y z'], w]}}\n",
+    ));
+    let hooks = &inventory.routing.hooks;
+    assert_eq!(hooks.before_promote, [["a", "b c", "$d"]]);
+    assert_eq!(hooks.after_promote, [vec!["x", "1", "y z"], vec!["w"]]);
+    insta::assert_snapshot!(brief(&with("
+routing: {hooks: {before_promote: [\"a 'b\", '', [], {a: b}], after_promote: [[x, [y]], ['', y]]}}
+")), @r#"
+i:4:36: error: bad before_promote (the command has a ' that is never closed)
+i:4:44: error: "before_promote" has an empty command
+i:4:48: error: "before_promote" has an empty command
+i:4:52: error: "before_promote" must be a list of commands, not a mapping
+i:4:81: error: "after_promote" must be text, not a list
+i:4:87: error: "after_promote" has an empty command
+"#);
+}
+
+#[test]
+fn poolers() {
+    let inventory = parsed(&with(
+        "hosts: {lb1: {host: 10.0.0.9}}\nrouting: {poolers: {lb1: {kind: pgbouncer}, b: {kind: pgbouncer, port: 6433, config: /etc/p.ini, databases: app, user: pgbouncer, timeout: 1500ms}}}\n",
+    ));
+    let lb1 = &inventory.routing.poolers[&HostName::from("lb1")];
+    assert_eq!((lb1.port, lb1.config.as_str()), (6432, "/etc/pgbouncer/pgbouncer.ini"));
+    assert_eq!((lb1.user.as_str(), lb1.timeout_seconds), ("postgres", 10));
+    assert!(lb1.databases.is_empty());
+    let b = &inventory.routing.poolers[&HostName::from("b")];
+    assert_eq!((b.port, b.timeout_seconds, b.databases.len()), (6433, 2, 1));
+    let matched =
+        inventory::match_hosts("poolers", &inventory, &inventory::LiveRoles::default()).unwrap();
+    assert_eq!(matched, ["b".into(), "lb1".into()]);
+
+    insta::assert_snapshot!(brief(&with("
+hosts: {lb1: {host: 10.0.0.9}, poolers: {host: 10.0.0.8}}
+routing:
+  poolers:
+    lb2: {kind: pgbouncer}
+    lb1: {kind: pgbounce, prot: 6432, config: etc/x.ini, databases: [''], user: 'a b', timeout: soon}
+    a: {}
+    b: pgbouncer
+")), @r#"
+i:4:32: error: bad host name "poolers" (is a word with a meaning in host patterns)
+i:7:5: error: unknown host "lb2" in "routing.poolers" (did you mean "lb1"?)
+i:8:17: error: "kind" must be pgbouncer, not "pgbounce" (did you mean "pgbouncer"?)
+i:8:27: error: unknown key "prot" in pooler "lb1" (did you mean "port"?)
+i:8:47: error: bad config "etc/x.ini" (must be an absolute path)
+i:8:70: error: bad databases "" (must not be empty, nor contain control characters)
+i:8:81: error: bad user "a b" (an account of the host, like postgres)
+i:8:97: error: "timeout" must be a duration, not "soon" (a whole number with ms, s, min, h or d, like 10s)
+i:9:5: error: pooler "a" needs a "kind" (kind: pgbouncer)
+i:10:8: error: pooler "b" must be a mapping, not text
+"#);
 }

@@ -12,6 +12,14 @@ if [ -z "$receive" ]; then
     sed -n 's/.* at \([0-9A-F]*\/[0-9A-F]*\):.*/\1/p' | tail -n 1)
   [ -n "$receive" ] || fail 'it cannot tell where its WAL ends: pg_waldump finds no end'
 fi
+# The control file shows a new timeline only after the next restartpoint; the history file is there
+# from the moment that the standby follows it.
+for file in "$dir"/pg_wal/????????.history; do
+  [ -f "$file" ] || continue
+  name=${file##*/}
+  number=$(printf '%d' "0x${name%.history}" 2>/dev/null) || continue
+  [ "$number" -le "$timeline" ] || timeline=$number
+done
 say end_timeline "$timeline"
 say end_lsn "$receive"
 say replay_lsn "$replay"

@@ -68,11 +68,17 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::EPOCH,
     &operation::SLOTS,
     &operation::POOLER,
+    &operation::HOOKS,
     &operation::FENCE,
     &operation::REVOKE,
     &operation::POSITION,
     &operation::PROMOTE,
 ];
+
+/// The statements that write an event into `pgorch.events`, which they make if it is missing.
+pub(super) fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
+    format!("BEGIN;\n{}{}COMMIT;", members::SCHEMA, members::event(kind, node, data))
+}
 
 /// The text of `pgorch.standby.conf` on a primary.
 pub(super) const FOLLOWS_NOBODY: &str = follow::FOLLOWS_NOBODY;

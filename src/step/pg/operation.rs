@@ -28,6 +28,14 @@ pub(super) const POOLER: Kind = kind(
     Some("state"),
 );
 
+pub(super) const HOOKS: Kind = kind(
+    "hooks",
+    "the commands of routing.hooks, on the machine where pgorch runs.",
+    &[ArgSpec::new("time", ArgKind::Choice(&["before_promote", "after_promote"]), "which.")
+        .required()],
+    Some("time"),
+);
+
 pub(super) const PROMOTE: Kind = kind(
     "promote",
     "end recovery on the candidate; only after the old primary's stop is proved.",

@@ -1,10 +1,11 @@
 //! Splitting a command line into words as a shell would, without its expansions.
 
-use super::StepError;
-
 /// The words of `line`: blanks separate, quotes and backslashes work as in a POSIX shell; nothing
 /// is expanded, so that `$`, `*` and `|` stand for themselves.
-pub(super) fn split(line: &str) -> Result<Vec<String>, StepError> {
+///
+/// # Errors
+/// A quote that is never closed, or nothing behind the last backslash.
+pub fn split_words(line: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = line.chars();
@@ -16,7 +17,7 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, StepError> {
             '\\' => match chars.next() {
                 Some('\n') => {}
                 Some(next) => word.get_or_insert_default().push(next),
-                None => return Err(StepError::new("the command ends with a backslash")),
+                None => return Err("the command ends with a backslash"),
             },
             other => word.get_or_insert_default().push(other),
         }
@@ -25,17 +26,17 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, StepError> {
     Ok(words)
 }
 
-fn single(chars: &mut std::str::Chars, word: &mut String) -> Result<(), StepError> {
+fn single(chars: &mut std::str::Chars, word: &mut String) -> Result<(), &'static str> {
     for c in chars {
         if c == '\'' {
             return Ok(());
         }
         word.push(c);
     }
-    Err(StepError::new("the command has a ' that is never closed"))
+    Err("the command has a ' that is never closed")
 }
 
-fn double(chars: &mut std::str::Chars, word: &mut String) -> Result<(), StepError> {
+fn double(chars: &mut std::str::Chars, word: &mut String) -> Result<(), &'static str> {
     while let Some(c) = chars.next() {
         match c {
             '"' => return Ok(()),
@@ -48,18 +49,18 @@ fn double(chars: &mut std::str::Chars, word: &mut String) -> Result<(), StepErro
             other => word.push(other),
         }
     }
-    Err(StepError::new("the command has a \" that is never closed"))
+    Err("the command has a \" that is never closed")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::split_words;
 
     #[test]
     fn splits_as_a_shell_does() {
-        let words = split(r#"a 'b c' "d \"e\" \x" f\ g ''  h"#).expect("valid");
+        let words = split_words(r#"a 'b c' "d \"e\" \x" f\ g ''  h"#).expect("valid");
         assert_eq!(words, ["a", "b c", r#"d "e" \x"#, "f g", "", "h"]);
-        assert!(split("a 'b").is_err());
-        assert!(split("").expect("valid").is_empty());
+        assert!(split_words("a 'b").is_err());
+        assert!(split_words("").expect("valid").is_empty());
     }
 }
