@@ -296,12 +296,19 @@ fn by_a_new_copy_where_wal_is_gone(cluster: &Cluster) {
     run(cluster, "stop node3 --primary -y", 0);
     promote(cluster, "node1");
     run(cluster, "follow node2", 0);
-    // The old primary is started past pgorch, writes some segments, and has recycled the first.
-    cluster.sh("node3", &format!("systemctl start {UNIT}"));
+    // The unit's own check keeps it down, so the old primary is started past that. It writes some
+    // segments, and has recycled the first.
+    let server = |verb: &str| {
+        let program = "/usr/lib/postgresql/15/bin/pg_ctl";
+        let line =
+            format!("cd / && runuser -u postgres -- {program} -D {DATA} -w -l /dev/null {verb}");
+        cluster.sh("node3", &line)
+    };
+    server("start");
     cluster.sql("node3", "CREATE TABLE later AS SELECT 1");
     cluster.sql("node3", "SELECT pg_switch_wal()");
     cluster.sql("node3", "CHECKPOINT");
-    cluster.sh("node3", &format!("systemctl stop {UNIT}"));
+    server("stop");
     let files = format!("cd {DATA}/pg_wal && ls | grep -E '^[0-9A-F]{{24}}$' | sort");
     cluster.sh("node3", &format!("{files} | head -n -1 | xargs rm -f"));
     let ran = run(cluster, "rejoin node3 -y", 0);
@@ -312,7 +319,7 @@ fn by_a_new_copy_where_wal_is_gone(cluster: &Cluster) {
 }
 
 fn by_a_new_copy_where_nothing_is_left(cluster: &Cluster) {
-    cluster.sh("node2", &format!("systemctl stop {UNIT}; rm -rf {HOME}/15 {HOME}/passfile"));
+    cluster.sh("node2", &format!("systemctl stop {UNIT}; rm -rf {HOME}"));
     let ran = run(cluster, "rejoin node2 -y", 0);
     assert_eq!(way(&ran), "clone", "{}", ran.stdout);
     whole(cluster, "node2", "node1");

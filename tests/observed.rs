@@ -210,6 +210,7 @@ fn a_primary() {
                     },
                 ),
                 history: None,
+                wal_timeline: None,
             },
         ),
     )

@@ -1,5 +1,6 @@
 //! The PostgreSQL task kinds: by captured facts, and for real where PostgreSQL 15 and root are.
 
+mod back;
 mod cluster;
 mod configured;
 mod harness;

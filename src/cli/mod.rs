@@ -135,7 +135,7 @@ fn not_built(later: &Later) -> CliError {
     let text = format!("{later:?}").to_lowercase();
     let name = text.split('(').next().unwrap_or_default();
     CliError::usage(format!("`pgorch {name}` is not built yet"))
-        .hint("roles change by `pgorch switchover`; `pgorch --help` lists what there is")
+        .hint("roles change by hand: `pgorch switchover`, `pgorch failover`")
 }
 
 /// An async runtime for one command: two workers are enough, the work is waiting.

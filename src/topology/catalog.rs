@@ -62,13 +62,6 @@ pub const REFUSALS: &[FindingInfo] = &[
          there is `pgorch switchover --to NODE`; then the old one follows by itself.",
     ),
     critical(
-        "node_fenced",
-        "The node was fenced: another one has, or was to have, its place.",
-        "The marker <node>.fenced beside the data directory keeps its unit from starting the server, \
-         because it would come up as a second primary. `pgorch resume` ends an operation that was \
-         interrupted, `pgorch rejoin NODE` brings the node back as a standby and takes the marker away.",
-    ),
-    critical(
         "precondition",
         "A step would refuse what it is to do.",
         "Commands on single nodes judge all their steps before the first change; where one refuses, \
