@@ -213,7 +213,10 @@ impl Action {
     /// Whether clients cannot write from here on.
     #[must_use]
     pub fn begins_outage(&self) -> bool {
-        matches!(self, Action::Stop { .. } | Action::Fence { .. } | Action::Stonith { .. } | Action::Revoke)
+        matches!(
+            self,
+            Action::Stop { .. } | Action::Fence { .. } | Action::Stonith { .. } | Action::Revoke
+        )
     }
 }
 

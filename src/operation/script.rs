@@ -95,7 +95,9 @@ pub fn command(
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::ControllerHook { .. } | Action::Stonith { .. } => return Err("this runs on no host".to_owned()),
+        Action::ControllerHook { .. } | Action::Stonith { .. } => {
+            return Err("this runs on no host".to_owned());
+        }
         Action::Pooler { verb, database_host } => {
             let primary = &identity.record.primary;
             pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
