@@ -126,8 +126,7 @@ impl Story {
         }
         assert_eq!(status["health"], "ok", "{status}");
         let primary = status["primary"].as_str().expect("a primary").to_owned();
-        let slots =
-            "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY 1), '') FROM pg_replication_slots";
+        let slots = "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY slot_name), '') FROM pg_replication_slots";
         for node in ALL {
             let left = format!(
                 "ls {HOME} | grep -e fenced -e pgorch-new || :; sed -n 2p {HOME}/epoch 2>/dev/null || :"
