@@ -49,6 +49,7 @@ fn clients_of_a_pooler_wait_and_see_no_error() {
     lab.a_hook_that_fails_before_has_it_undone();
     lab.a_hook_that_fails_after_is_told();
     load.ends(&lab, "node2");
+    lab.a_pooler_that_points_elsewhere_is_refused();
     lab.a_pooler_that_is_down_is_refused();
 }
 
@@ -162,6 +163,16 @@ impl Lab {
         self.cluster.write_inventory(&inventory(BEFORE, AFTER));
     }
 
+    fn a_pooler_that_points_elsewhere_is_refused(&self) {
+        let (from, to) = (address(&self.cluster, "node2"), address(&self.cluster, "node3"));
+        let file = "/etc/pgbouncer/pgbouncer.ini";
+        self.cluster
+            .sh("lb1", &format!("sed -i s/{from}/{to}/ {file}; systemctl reload pgbouncer"));
+        let ran = self.switch("node1").exits(5);
+        let why = "none of its databases points at the primary node2";
+        assert!(ran.stdout.contains(why), "{}", ran.stdout);
+    }
+
     fn a_pooler_that_is_down_is_refused(&self) {
         self.cluster.sh("lb1", "systemctl stop pgbouncer");
         let ran = self.switch("node1").exits(5);
@@ -221,6 +232,13 @@ struct Shared {
     ledger: Mutex<BTreeSet<(usize, usize)>>,
     errors: Mutex<Vec<String>>,
     longest: Mutex<Duration>,
+}
+
+impl Shared {
+    fn waited(&self, time: Duration) {
+        let mut longest = self.longest.lock().unwrap();
+        *longest = time.max(*longest);
+    }
 }
 
 impl Load {
@@ -286,9 +304,7 @@ async fn work(worker: usize, pooler: &str, shared: &Shared) {
             }
             Err(error) => shared.errors.lock().unwrap().push(error),
         }
-        let mut longest = shared.longest.lock().unwrap();
-        *longest = began.elapsed().max(*longest);
-        drop(longest);
+        shared.waited(began.elapsed());
         if worker == WORKERS {
             client = None;
         }
