@@ -119,7 +119,12 @@ impl Story {
         // After an undone stop a standby tries again within five seconds.
         let end = Instant::now() + Duration::from_secs(30);
         let mut status = self.status();
-        while status["health"] != "ok" && Instant::now() < end {
+        let settled = |status: &Value| {
+            let nodes = status["nodes"].as_array().expect("nodes");
+            let streaming = nodes.iter().filter(|n| n["state"] == "streaming").count();
+            status["health"] == "ok" && streaming == ALL.len() - 1
+        };
+        while !settled(&status) && Instant::now() < end {
             assert!(!status.to_string().contains("timeline_fork"), "{status}");
             std::thread::sleep(Duration::from_millis(300));
             status = self.status();
