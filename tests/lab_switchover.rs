@@ -119,15 +119,19 @@ impl Story {
         // After an undone stop a standby tries again within five seconds.
         let end = Instant::now() + Duration::from_secs(30);
         let mut status = self.status();
-        while status["health"] != "ok" && Instant::now() < end {
+        let settled = |status: &Value| {
+            let nodes = status["nodes"].as_array().expect("nodes");
+            let streaming = nodes.iter().filter(|n| n["state"] == "streaming").count();
+            status["health"] == "ok" && streaming == ALL.len() - 1
+        };
+        while !settled(&status) && Instant::now() < end {
             assert!(!status.to_string().contains("timeline_fork"), "{status}");
             std::thread::sleep(Duration::from_millis(300));
             status = self.status();
         }
         assert_eq!(status["health"], "ok", "{status}");
         let primary = status["primary"].as_str().expect("a primary").to_owned();
-        let slots =
-            "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY 1), '') FROM pg_replication_slots";
+        let slots = "SELECT coalesce(string_agg(slot_name, ' ' ORDER BY slot_name), '') FROM pg_replication_slots";
         for node in ALL {
             let left = format!(
                 "ls {HOME} | grep -e fenced -e pgorch-new || :; sed -n 2p {HOME}/epoch 2>/dev/null || :"
