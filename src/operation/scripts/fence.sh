@@ -2,7 +2,8 @@
 # systemctl stop sends, would let a frozen one confirm what it had in hand (failover review, 9).
 group=$(systemctl show -p ControlGroup --value -- "$unit")
 put "$fence" "$marker"
-# Processes of the unit, and whoever else holds the data directory.
+# Processes of the unit, and servers on the data directory that were started past it; somebody's shell
+# in there is left alone.
 members() {
   for at in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
     if [ -n "$group" ] && [ -r "$at$group/cgroup.procs" ]; then
@@ -10,7 +11,11 @@ members() {
     fi
   done
   for p in /proc/[0-9]*; do
-    if [ "$p/cwd" -ef "$dir" ]; then echo "${p#/proc/}"; fi
+    if [ "$p/cwd" -ef "$dir" ]; then
+      comm=
+      { read -r comm <"$p/comm"; } 2>/dev/null || :
+      case $comm in postgres | postmaster) echo "${p#/proc/}" ;; esac
+    fi
   done
 }
 # Killed is: gone, a zombie, or in a system call with SIGKILL pending, from which no answer comes.

@@ -1,7 +1,6 @@
 # Before every step. Set: epoch, id, home, lock_wait, way (forward, back, any or release), replaces
 # (ids of operations), open (this operation's record, as one line of JSON). A verdict is a line
-# "refused=...", "failed=..." or
-# "done=..."; without one the step's outcome is not known.
+# "refused=...", "failed=..." or "done=..."; without one the step's outcome is not known.
 say() { printf '%s=%s\n' "$1" "$2"; }
 refuse() { say refused "$1"; exit 0; }
 fail() { say failed "$1"; exit 0; }

@@ -12,7 +12,7 @@ case $state in
 esac
 # The unified hierarchy, or systemd's own where the controllers are of version 1.
 for at in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
-  if [ -n "$group" ] && [ -s "$at$group/cgroup.procs" ]; then
+  if [ -n "$group" ] && [ -r "$at$group/cgroup.procs" ]; then
     left=
     read -r left <"$at$group/cgroup.procs" || :
     [ -z "$left" ] || fail "a process of $unit lives on after the stop: $left"
