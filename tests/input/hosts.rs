@@ -138,6 +138,7 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("", "qqqqqqqqqqqq: 1"),
     ("/properties/replication", "replication: {qqqqqqqqqqqq: 1}"),
     ("/properties/failover", "failover: {qqqqqqqqqqqq: 1}"),
+    ("/properties/failover/properties/stonith", "failover: {stonith: {qqqqqqqqqqqq: 1}}"),
     ("/properties/routing", "routing: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing/properties/hooks", "routing: {hooks: {qqqqqqqqqqqq: 1}}"),
     (

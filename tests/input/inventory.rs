@@ -259,6 +259,12 @@ error: "maximum_lag_on_failover" must be a size, not "lots"
 }
 
 #[test]
+fn stonith_needs_its_command() {
+    insta::assert_snapshot!(brief(&with("failover: {stonith: {}}\n")), @r#"i:3:21: error: stonith needs a "command""#);
+    insta::assert_snapshot!(brief(&with("failover: {stonith: {command: ['']}}\n")), @r#"i:3:31: error: "command" has an empty command"#);
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_at_its_place() {
     insta::assert_snapshot!(brief(&with("
 ssh: {become_method: su}
