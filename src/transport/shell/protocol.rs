@@ -44,7 +44,8 @@ impl Words {
                 "exec env LC_ALL=C {} -S -p {} sh -c 'echo {}root; exec sh -s'",
                 quote(program),
                 self.prompt,
-                self.marker
+                // Not as the word itself: a list of processes among a command's output would hold it.
+                self.marker.replacen('@', "@\"\"", 1)
             ),
         }
     }
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(
             command,
             "exec env LC_ALL=C sudo -S -p pgorch-asks-0123456789ab: sh -c \
-             'echo @pgorch-0123456789abcdef0123456789abcdef root; exec sh -s'"
+             'echo @\"\"pgorch-0123456789abcdef0123456789abcdef root; exec sh -s'"
         );
     }
 }
