@@ -44,6 +44,7 @@ fn roles() -> Roles {
         voters: vec![name("a"), name("b"), name("d")],
         absent: vec![],
         proof: Proof::CleanStop,
+        names: None,
     }
 }
 
