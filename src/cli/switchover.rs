@@ -245,8 +245,8 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let playbook = playbook_of(&record.kind)?;
     let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
     let driver = match settlement {
-        Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory),
-        Settlement::Undo => Driver::undoing(plan, &inventory),
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory, &claimed.known),
+        Settlement::Undo => Driver::undoing(plan, &inventory, &claimed.known),
         _ => Driver::after_promotion(plan, &claimed.known),
     };
     let operated = runner.operate(driver, identity, &nobody_elects).await;

@@ -127,6 +127,14 @@ pub const FINDINGS: &[FindingInfo] = &[
         "Its data directory was made by another initdb, so it can never follow this primary. The \
          inventory names the wrong host, port or data_dir, or a server of another origin runs there.",
     ),
+    critical(
+        "sync_name_taken",
+        "Somebody acknowledges commits under a standby's name.",
+        "PostgreSQL counts acknowledgements by application_name, which is not unique. A standby of \
+         pgorch's streams through the slot of its own name. Another sender with that name counts as if \
+         it were the standby, so a confirmed commit may be on fewer of them than it seems. A half-open \
+         connection ends after wal_sender_timeout; find out who else it is.",
+    ),
     warning(
         "node_unreachable",
         "A node could not be looked at.",
@@ -260,14 +268,6 @@ pub const FINDINGS: &[FindingInfo] = &[
          voters before it is set, and the one before is struck off when the new one is in force and as \
          many standbys as it wants have all WAL. In between a failover must satisfy both, and where \
          commits could have waited for nobody none can be proved safe. `pgorch apply` goes on with it.",
-    ),
-    critical(
-        "sync_name_taken",
-        "Somebody acknowledges commits under a standby's name.",
-        "PostgreSQL counts acknowledgements by application_name, which is not unique. A standby of \
-         pgorch's streams through the slot of its own name. Another sender with that name counts as if \
-         it were the standby, so a confirmed commit may be on fewer of them than it seems. A half-open \
-         connection ends after wal_sender_timeout; find out who else it is.",
     ),
     warning(
         "sync_old_minor",

@@ -299,7 +299,7 @@ fn a_quorum_needs_slots_and_a_standby_to_spare() {
     };
     insta::assert_snapshot!(nodes(3, "{mode: quorum}"), @"");
     insta::assert_snapshot!(nodes(4, "{mode: quorum, sync_standbys: 2, strict: false}"), @"");
-    insta::assert_snapshot!(nodes(3, "{mode: quorum, sync_standbys: 2}"), @r#"i:2:45: error: "sync_standbys" is 2, and there are 2 standbys (one that is down would stop all writes: at most 1)"#);
+    insta::assert_snapshot!(nodes(3, "{mode: quorum, sync_standbys: 2}"), @r#"i:2:44: error: "sync_standbys" is 2, and there are 2 standbys (one that is down would stop all writes: at most 1)"#);
     insta::assert_snapshot!(nodes(2, "{mode: quorum}"), @r#"i:2:21: warning: "sync_standbys" is 1, and there is 1 standby (writes stop while it is down; a third node would go on)"#);
     insta::assert_snapshot!(nodes(1, "{mode: quorum}"), @r#"i:2:21: error: "sync_standbys" is 1, but there are 0 standbys that would stream from the primary (commits would wait for ever; more nodes, or a smaller number)"#);
     insta::assert_snapshot!(nodes(3, "{mode: quorum, slots: false}"), @r#"i:2:36: error: "mode: quorum" needs slots: a standby's acknowledgement is told by its slot (leave "slots" out)"#);
@@ -331,7 +331,7 @@ i:5:120: error: "d" is given twice in databases
 i:5:155: error: unknown attribute "logn" (did you mean "login"?)
 i:5:180: error: "connection_limit" must be from -1 to 2147483647, not -5
 i:5:206: error: bad name "" (1 to 63 bytes, without control characters)
-i:6:21: error: "mode" must be async, not "asynch" (did you mean "async"?)
+i:6:21: error: "mode" must be async or quorum, not "asynch" (did you mean "async"?)
 i:6:36: error: "slots" must be true or false, not a whole number
 i:7:21: error: "manager" must be pgorch or none, not "pgorc" (did you mean "pgorch"?)
 i:7:36: error: "timing" must be fast or calm, not "quick"

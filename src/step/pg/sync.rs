@@ -65,9 +65,14 @@ pub(super) fn names_on(inventory: &Inventory, host: &HostName) -> Result<SyncNam
     }
 }
 
-/// Whom commits on the primary wait for now, as far as it was seen.
+/// The primary's server, as far as it was seen.
+fn primary<'a>(ctx: &'a Ctx) -> Option<&'a ServerFacts> {
+    ctx.snapshot.nodes.values().filter_map(|o| o.server()).find(|s| !s.in_recovery)
+}
+
+/// Whom commits on the primary wait for now.
 fn running(ctx: &Ctx) -> SyncNames {
-    let server = ctx.primary.and_then(|p| common::seen(ctx, p)?.server.as_ref());
+    let server = primary(ctx);
     let shown = server.and_then(|s| s.settings.get(NAME)).map(|s| s.value.as_str());
     shown.and_then(SyncNames::parse).unwrap_or_default()
 }
@@ -79,9 +84,7 @@ pub(super) fn is_counted(ctx: &Ctx, slot: &str) -> bool {
 
 /// Refuses what takes a standby away that commits cannot do without.
 pub(super) fn can_do_without(ctx: &Ctx, node: &NodeSettings) -> Result<(), StepError> {
-    let Some(server) = ctx.primary.and_then(|p| common::seen(ctx, p)?.server.as_ref()) else {
-        return Ok(());
-    };
+    let Some(server) = primary(ctx) else { return Ok(()) };
     let names = running(ctx);
     let streams = |s: &&crate::facts::Sender| {
         s.state == "streaming" && names.members.contains(&s.application_name)
