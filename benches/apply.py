@@ -166,6 +166,7 @@ control_path_dir = {self.sockets}
         for name in self.names:
             (files / f"{name}.service").write_text(
                 get(name, f"/etc/systemd/system/pgorch-{CLUSTER}.service"))
+            (files / f"{name}.boot").write_text(get(name, f"{HOME}/{name}.boot"))
             if name != "node1":
                 (files / f"{name}.standby.conf").write_text(get(name, f"{DATA}/pgorch.standby.conf"))
         password = passfile.strip().rsplit(":", 1)[1]
