@@ -111,6 +111,8 @@ class Lab(Hosts):
             shared = {
                 "cluster": CLUSTER, "files": str(d / "files"), "templates": str(ROOT / "templates"),
                 "primary_address": self.address["node1"],
+                # None: pgorch's own templates ask for it.
+                "vip": None,
             }
             ansible = {
                 "ansible_user": "root", "ansible_port": port, "ansible_ssh_private_key_file": self.key,

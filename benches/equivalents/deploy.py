@@ -66,6 +66,7 @@ unit = files.template(
     mode="644",
     node=node,
     cluster=host.data.cluster,
+    vip=host.data.vip,
 )
 systemd.daemon_reload(name="Unit read again", _if=unit.did_change)
 files.put(
