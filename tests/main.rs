@@ -13,6 +13,7 @@ mod lab_poolers;
 mod lab_quorum;
 mod lab_rejoin;
 mod lab_switchover;
+mod lab_vip;
 mod layering;
 mod observed;
 mod poolers;

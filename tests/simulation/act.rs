@@ -74,6 +74,7 @@ impl World {
                 Ok(Report { sync, ..Report::default() })
             }
             Action::Checkpoint
+            | Action::Vip
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),

@@ -131,11 +131,13 @@ fn commits_wait_for_standbys_only_when_enough_stream() {
         commands,
         [
             "node2: record whom commits may be waiting for on node2",
+            "node3: record whom commits may be waiting for on node3",
             "node1: record whom commits may be waiting for on node1",
             "node1: synchronous_standby_names = 'ANY 1 (\"node2\")'",
             "node1: psql: CHECKPOINT",
             "node1: wait until it is in force, and strike off what was before",
             "node2: record whom commits may be waiting for on node2",
+            "node3: record whom commits may be waiting for on node3",
         ]
     );
     // Set by hand.

@@ -30,6 +30,7 @@ mod slot;
 mod sync;
 mod sync_plan;
 mod sync_script;
+mod vip;
 mod wait;
 
 use super::Kind;
@@ -63,6 +64,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &leftovers::SLOTS,
     &leftovers::DATA,
     &sync::KIND,
+    &vip::KIND,
     &query::QUERY,
     &query::CHECKPOINT,
     &members::KIND,
@@ -110,6 +112,14 @@ pub(super) fn replication_conninfo(
 ) -> Conninfo {
     basebackup::conninfo(upstream, application, passfile)
 }
+
+/// The path of the script that takes and gives up the virtual address on a node.
+pub(super) fn vip_script(inventory: &Inventory, node: &NodeSettings) -> String {
+    vip::script_of(inventory, node)
+}
+
+/// How a node stands to the virtual address, and what the answer says against it.
+pub(in crate::step) use vip::{fragment as vip_fragment, obstacle as vip_obstacle};
 
 /// Whom commits on `host` are to wait for when it is the primary.
 pub(super) fn sync_names(inventory: &Inventory, host: &HostName) -> Result<SyncNames, String> {
