@@ -13,6 +13,7 @@ mod lab_poolers;
 mod lab_rejoin;
 mod lab_switchover;
 mod layering;
+mod nodes;
 mod observed;
 mod poolers;
 mod readme;

@@ -17,7 +17,9 @@ mod instance;
 mod server;
 
 pub use crate::postgres::Setting;
-pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof};
+pub use epoch::{
+    EpochFacts, OperationRecord, OperationState, Proof, witness_epoch, witness_fragment,
+};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 
@@ -25,6 +27,8 @@ pub use instance::{instance_facts, instance_fragments};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub nodes: IndexMap<HostName, Observation>,
+    /// What the witnesses have stored, of those that could be looked at.
+    pub witnesses: IndexMap<HostName, EpochFacts>,
 }
 
 /// One node's facts, or an honest account of why there are none.
@@ -36,6 +40,17 @@ pub enum Observation {
     HostOnly(Box<NodeFacts>),
     /// We could not look; that says nothing about the node.
     Unknown { cause: String },
+}
+
+impl Snapshot {
+    /// What each voter has stored that could be looked at: nodes, then witnesses.
+    pub fn epochs(&self) -> impl Iterator<Item = (&HostName, &EpochFacts)> {
+        let of_nodes = self
+            .nodes
+            .iter()
+            .filter_map(|(name, seen)| Some((name, &seen.facts()?.instance.as_ref()?.epoch)));
+        of_nodes.chain(&self.witnesses)
+    }
 }
 
 impl Observation {

@@ -464,7 +464,11 @@ impl Driver {
 
     fn undone(&self) -> End {
         let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-        if touched { End::Undone } else { End::Refused }
+        match self.behind.is_empty() {
+            true if touched => End::Undone,
+            true => End::Refused,
+            false => End::Broken,
+        }
     }
 
     fn report_settle(&mut self, results: &[(Step, Outcome)], round: usize) {

@@ -103,5 +103,5 @@ pub fn open_operations(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn stored(snapshot: &Snapshot) -> impl Iterator<Item = &EpochFacts> {
-    snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch))
+    snapshot.epochs().map(|(_, stored)| stored)
 }

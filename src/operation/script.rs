@@ -23,6 +23,14 @@ pub struct Identity {
     pub replaces: Vec<String>,
 }
 
+impl Identity {
+    /// The intent after an election: what is stored from now on names who was chosen.
+    pub fn elect(&mut self, candidate: &HostName) {
+        self.record.elected |= *candidate != self.record.candidate;
+        self.record.candidate = candidate.clone();
+    }
+}
+
 /// What a command of routing.hooks finds in its environment.
 #[must_use]
 pub fn hook_environment(inventory: &Inventory, identity: &Identity) -> Vec<(&'static str, String)> {
@@ -57,7 +65,7 @@ pub fn command(
     known: &Known,
 ) -> Result<Command, String> {
     let Step { host, action } = step;
-    let home = format!("/var/lib/pgorch/{}", inventory.cluster);
+    let home = inventory.home();
     let prelude = Script::raw("(\nexec </dev/null\nset -u\numask 077\ncd /")
         .set("epoch", &identity.epoch.to_string())
         .set("home", &home)

@@ -1,4 +1,4 @@
-//! Every operation, disturbed at every step in every way.
+//! A switchover, disturbed at every step in every way.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use pgorch::operation::{Action, End};
 use super::{ALL, ASYNC, CASCADE, Controller, Ended, Fate, QUORUM, Rest, World, healed};
 
 /// More units than any operation has: looks and steps.
-const MOST: usize = 60;
+pub(super) const MOST: usize = 60;
 
-const FATES: [Fate; 10] = [
+pub(super) const FATES: [Fate; 10] = [
     Fate::Lost,
     Fate::Refused,
     Fate::Swallowed,
@@ -22,7 +22,7 @@ const FATES: [Fate; 10] = [
     Fate::Dies(5),
 ];
 
-fn started(text: &str, title: String) -> World {
+pub(super) fn started(text: &str, title: String) -> World {
     let mut world = World::new(text, title);
     world.commit();
     world.flow();
@@ -31,7 +31,7 @@ fn started(text: &str, title: String) -> World {
 
 /// One unit, with the writer at work around it.
 #[track_caller]
-fn unit(world: &mut World, controller: &mut Controller, fate: Fate) {
+pub(super) fn unit(world: &mut World, controller: &mut Controller, fate: Fate) {
     world.commit();
     world.flow();
     controller.advance(world, fate, 0);
@@ -41,20 +41,20 @@ fn unit(world: &mut World, controller: &mut Controller, fate: Fate) {
 }
 
 #[track_caller]
-fn units(world: &mut World, controller: &mut Controller, count: usize) {
+pub(super) fn units(world: &mut World, controller: &mut Controller, count: usize) {
     for _ in 0..count {
         unit(world, controller, Fate::Fine);
     }
 }
 
 #[track_caller]
-fn to_the_end(world: &mut World, controller: &mut Controller) {
+pub(super) fn to_the_end(world: &mut World, controller: &mut Controller) {
     while controller.ended.is_none() {
         unit(world, controller, Fate::Fine);
     }
 }
 
-fn end(controller: &Controller) -> Option<End> {
+pub(super) fn end(controller: &Controller) -> Option<End> {
     match &controller.ended {
         Some(Ended::Operation(finished)) => Some(finished.end),
         _ => None,

@@ -1,29 +1,37 @@
 //! Operations in a world of values: the production planner, driver and decisions against nodes, links
 //! and controllers that fail at every point, thousands of times in seconds.
 //!
-//! [`world`] is nodes, WAL, links and a writer; [`act`] is what each step does to a node, in the order
-//! of `src/operation/scripts`, and where it may stop half-way; [`controller`] is `pgorch switchover`
-//! and `pgorch resume`, one step at a time; [`seen`] is what a look shows. After everything that
-//! happens [`World::check`] holds; at the end [`healed`] requires a whole cluster.
+//! [`world`] is what there is, [`wal`] how WAL and commits move, [`hosts`] what happens to machines and
+//! servers; [`act`], [`replace`] and [`pooler`] are what each step does, in the order of
+//! `src/operation/scripts`, and where it may stop half-way; [`seen`] is what a look shows;
+//! [`controller`] is `pgorch switchover`, `failover` and `resume`, one step at a time. After everything
+//! that happens [`World::check`](world::World::check) holds ([`always`]); at the end [`healed`] requires
+//! a whole cluster ([`heal`]).
 //!
 //! `PGORCH_SEED` repeats one random schedule, `PGORCH_SCHEDULES` says how many there are.
 
 mod act;
+mod always;
 mod cases;
 mod checks;
-
 mod controller;
+mod failover;
+mod heal;
+mod hosts;
+mod pooled;
+mod pooler;
 mod random;
+mod replace;
 mod rules;
-
 mod seen;
+mod wal;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use pgorch::inventory::{Inventory, ReplicationMode};
-use pgorch::operation::End;
+use pgorch::operation::{Accepted, End};
 use pgorch::playbook::Playbook;
 use pgorch::syntax::Source;
 
@@ -62,15 +70,57 @@ nodes:
   node4: { host: 198.18.0.4, follow: node3 }
 ";
 
-const ALL: [&str; 3] = [ASYNC, QUORUM, CASCADE];
+/// Two, and a host whose vote makes a majority where one of them is gone.
+const WITNESS: &str = "
+cluster: sim
+postgres: { version: 15 }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+witnesses:
+  w1: { host: 198.18.0.8 }
+";
+
+/// Three, with clients behind a pooler.
+const POOLED: &str = "
+cluster: sim
+postgres: { version: 15 }
+routing: { poolers: { lb1: { kind: pgbouncer } } }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+  node3: { host: 198.18.0.3 }
+hosts:
+  lb1: { host: 198.18.0.9 }
+";
+
+/// Three, a command that switches hosts off, and nothing that may be lost knowingly.
+const STONITH: &str = "
+cluster: sim
+postgres: { version: 15 }
+failover:
+  maximum_lag_on_failover: 0
+  stonith: { command: 'off' }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+  node3: { host: 198.18.0.3 }
+";
+
+/// What switchovers are tried on.
+const ALL: [&str; 4] = [ASYNC, QUORUM, CASCADE, WITNESS];
+const EVERY: [&str; 6] = [ASYNC, QUORUM, CASCADE, WITNESS, POOLED, STONITH];
 
 /// Read once: the simulation makes tens of thousands of worlds.
 static INVENTORIES: LazyLock<BTreeMap<&str, Inventory>> =
-    LazyLock::new(|| ALL.into_iter().map(|text| (text, inventory(text))).collect());
-static SHIPPED: LazyLock<Arc<Playbook>> = LazyLock::new(|| {
-    let text = pgorch::playbook::shipped("playbooks/switchover.yml").expect("shipped");
-    Arc::new(playbook(text))
-});
+    LazyLock::new(|| EVERY.into_iter().map(|text| (text, inventory(text))).collect());
+static SWITCHOVER: LazyLock<Arc<Playbook>> = LazyLock::new(|| shipped("switchover"));
+static FAILOVER: LazyLock<Arc<Playbook>> = LazyLock::new(|| shipped("failover"));
+
+fn shipped(kind: &str) -> Arc<Playbook> {
+    let path = format!("playbooks/{kind}.yml");
+    Arc::new(playbook(pgorch::playbook::shipped(&path).expect("shipped")))
+}
 
 fn inventory(text: &str) -> Inventory {
     let source = Source::new("inventory.yml", text);
@@ -97,11 +147,17 @@ fn healed(world: &mut World) {
     world.whole(Rest::Nothing);
 }
 
-/// The same after any number of operations, with `rejoin` for nodes that an earlier one than the last
-/// has fenced.
+/// The same after any number of operations, or a failover, with `rejoin` for nodes that were fenced or
+/// left behind.
 #[track_caller]
 fn healed_and_rejoined(world: &mut World) {
     settled(world);
+    if world.primaries().count() == 0 && !world.start_all() {
+        // Nobody may be started: another one takes over.
+        let accepted = Accepted { data_loss: true, ..Accepted::default() };
+        let mut failover = Controller::failover("healer", "", accepted);
+        failover.run(world);
+    }
     world.rejoin();
     world.apply();
     world.whole(Rest::SlotsOfStandbys);
@@ -111,6 +167,7 @@ fn healed_and_rejoined(world: &mut World) {
 fn settled(world: &mut World) {
     world.mend();
     for _ in 0..8 {
+        world.stop_the_stale();
         let mut resume = Controller::resume("healer");
         resume.run(world);
         match &resume.ended {

@@ -1,15 +1,17 @@
 //! The small pure parts, by tables: the plan from the playbook, what a plan may not be, what to do
 //! about an interrupted operation, and what a step's output means.
 
-use pgorch::facts::{OperationRecord, OperationState, Proof};
-use pgorch::model::{HostName, Lsn, Timeline};
+use pgorch::facts::{
+    EpochFacts, OperationRecord, OperationState, Proof, witness_epoch, witness_fragment,
+};
+use pgorch::model::{Answer, Ask, HostName, Lsn, Timeline};
 use pgorch::operation::{
     Action, Interrupted, Outcome, Plan, Roles, Settlement, Stage, Step, lower, next_epoch,
     open_operations, read_outcome, verify,
 };
 
 use super::world::Server;
-use super::{ASYNC, CASCADE, QUORUM, World, playbook};
+use super::{ASYNC, CASCADE, QUORUM, WITNESS, World, playbook};
 
 fn host(name: &str) -> HostName {
     HostName::from(name)
@@ -24,7 +26,7 @@ fn plan(text: &str, to: &str) -> Plan {
         &host(to),
         Proof::CleanStop,
     );
-    lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan")
+    lower("switchover", &super::SWITCHOVER, &world.inventory, &roles).expect("a plan")
 }
 
 /// `stage: host action, ...` a line.
@@ -89,7 +91,7 @@ fn a_plan_knows_the_inventory() {
         &host("node2"),
         Proof::CleanStop,
     );
-    let plan = lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan");
+    let plan = lower("switchover", &super::SWITCHOVER, &world.inventory, &roles).expect("a plan");
     assert!(plan.steps().all(|(_, s)| s.host != host("node3")));
     verify(&plan).expect("two of three are enough");
 }
@@ -211,7 +213,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
 fn stored(all: &[(&str, u64, &str, OperationState)]) -> World {
     let mut world = World::new(ASYNC, "");
     for (node, epoch, id, state) in all {
-        let stored = &mut world.nodes[&host(node)].epoch;
+        let stored = &mut world.hosts[&host(node)].epoch;
         stored.epoch = *epoch;
         stored.operation = Some(record(id, "node2", *state));
     }
@@ -249,6 +251,41 @@ fn the_newest_open_operation_is_found() {
     assert!(Interrupted::find(&world.inventory, &snapshot, Some("c")).is_none());
     assert_eq!(next_epoch(&snapshot), 7);
     assert_eq!(open_operations(&snapshot), ["a", "b"]);
+}
+
+/// What only a witness has stored counts as what a node has.
+#[test]
+fn witnesses_tell_too() {
+    let mut world = World::new(WITNESS, "");
+    let stored = &mut world.hosts[&host("w1")].epoch;
+    (stored.epoch, stored.operation) = (7, Some(record("a", "node2", OperationState::Open)));
+    let snapshot = world.snapshot("c0");
+    let found = Interrupted::find(&world.inventory, &snapshot, None).expect("the operation");
+    assert_eq!((found.record.id.as_str(), found.over), ("a", false));
+    assert_eq!(next_epoch(&snapshot), 8);
+    assert_eq!(open_operations(&snapshot), ["a"]);
+    // One that cannot be reached tells nothing, and is sent nothing.
+    world.cut(&["c0"], &["w1"]);
+    let snapshot = world.snapshot("c0");
+    assert!(Interrupted::find(&world.inventory, &snapshot, None).is_none());
+    let (one, two) = (host("node1"), host("node2"));
+    let roles = Roles::seen(&world.inventory, &snapshot, &one, &two, Proof::CleanStop);
+    assert_eq!(roles.absent, [host("w1")]);
+    // The file that its scripts write, as it is read.
+    let dir = tempfile::tempdir().expect("a directory");
+    let home = dir.path().display().to_string();
+    let ask = || {
+        let fragment = witness_fragment(&home);
+        let Ask::Sh { script, .. } = &fragment.ask else { panic!("{fragment:?}") };
+        let ran = std::process::Command::new("sh").args(["-c", script.as_str()]).output();
+        let stdout = String::from_utf8(ran.expect("sh").stdout).expect("text");
+        witness_epoch(&Answer { rc: 0, stdout, stderr: String::new() })
+    };
+    assert_eq!(ask(), EpochFacts::default());
+    let record = record("a", "node2", OperationState::Done);
+    let line = serde_json::to_string(&record).expect("json");
+    std::fs::write(dir.path().join("epoch"), format!("7\n{line}\n")).expect("written");
+    assert_eq!(ask(), EpochFacts { epoch: 7, operation: Some(record) });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{FINDINGS, Severity, State, Upstream, explain};
-use super::{LSN, Spoil, World, sender, slot};
+use super::{LSN, Spoil, Spoilt as _, World, sender, slot};
 use crate::facts::{DataDir, History};
 use crate::model::{HostName, Lsn, SystemIdentifier, Timeline};
 
