@@ -26,6 +26,9 @@ pub struct OperationRecord {
     /// The candidate was chosen by the positions, and is another than the first one.
     #[serde(default)]
     pub elected: bool,
+    /// It was resumed, and had ended elsewhere: only what was left of it is done.
+    #[serde(default)]
+    pub over: bool,
     /// Controller's wall clock, RFC 3339.
     pub started: String,
 }

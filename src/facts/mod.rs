@@ -172,6 +172,13 @@ pub struct History {
 }
 
 impl History {
+    /// The timeline that this position is on.
+    #[must_use]
+    pub fn timeline_at(&self, lsn: Lsn) -> Timeline {
+        let before = self.ancestors.iter().find(|(_, end)| lsn <= *end);
+        before.map_or(self.timeline, |(timeline, _)| *timeline)
+    }
+
     /// Whether a node that stands at `lsn` on `timeline` is on this history, so that it can follow
     /// without a rewind.
     #[must_use]
@@ -299,6 +306,20 @@ impl InstanceFacts {
             DataDir::Cluster(cluster) => Some(cluster),
             _ => None,
         }
+    }
+
+    /// Where the WAL that it tells of ends. Without a receiver a standby's timeline is that of its last
+    /// checkpoint; its newest history file may know better, and may be of a timeline of which it has
+    /// nothing yet.
+    #[must_use]
+    pub fn stands(&self) -> Option<(Timeline, Lsn)> {
+        let dir = self.cluster();
+        let (timeline, lsn) = match &self.server {
+            Some(server) => (server.timeline?, server.lsn?),
+            None => dir?.control.as_ref()?.newest(),
+        };
+        let known = dir.and_then(|d| d.history.as_ref()).map(|h| h.timeline_at(lsn));
+        Some((known.map_or(timeline, |known| known.max(timeline)), lsn))
     }
 
     /// Whether pgorch made the data directory and, if a server answers, it runs on that one.

@@ -1,6 +1,8 @@
 //! What to do about an operation that was interrupted, from what is seen.
 
-use crate::facts::{EpochFacts, OperationRecord, Proof, ServerFacts, Snapshot};
+use std::collections::BTreeSet;
+
+use crate::facts::{EpochFacts, History, OperationRecord, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
 
@@ -39,7 +41,7 @@ impl Interrupted {
         };
         let voters = inventory.nodes.len() + inventory.witnesses.len();
         let later = stored(snapshot).filter(|e| e.epoch > epoch).count();
-        let over = stored(snapshot).any(closed) || later > voters / 2;
+        let over = record.over || stored(snapshot).any(closed) || later > voters / 2;
         Some(Interrupted { record: record.clone(), over })
     }
 
@@ -59,7 +61,14 @@ impl Interrupted {
             |name: &HostName| -> Option<&ServerFacts> { snapshot.nodes.get(name)?.server() };
         let out: Vec<&HostName> =
             snapshot.nodes.keys().filter(|n| server(n).is_some_and(|s| !s.in_recovery)).collect();
+        // There is nothing to start where the old primary was given up unseen, and nothing to wait for
+        // where it lives on.
+        let given_up = matches!(record.proof, Proof::RiskAccepted | Proof::Stonith);
+        let of_ours = |n: &&HostName| **n == record.candidate || **n == record.primary;
         match out.as_slice() {
+            [_, _] if given_up && out.iter().all(of_ours) => {
+                return Settlement::Finish { primary: record.candidate.clone() };
+            }
             [_, _, ..] => {
                 return refuse("more than one node is out of recovery".to_owned(), "pgorch status");
             }
@@ -79,8 +88,6 @@ impl Interrupted {
                 format!("{} does not answer, and it may have been promoted", record.candidate);
             return refuse(why, "bring it back, or replace it with: pgorch failover");
         }
-        // There is nothing to start where the old primary was given up unseen.
-        let given_up = matches!(record.proof, Proof::RiskAccepted | Proof::Stonith);
         if !answers(&record.primary) && !given_up {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
@@ -88,6 +95,29 @@ impl Interrupted {
         }
         Settlement::Undo
     }
+}
+
+/// Nodes that cannot follow `primary` as they are: they have WAL that it has not, or they were primaries
+/// and crashed. What cannot be seen is not among them.
+#[must_use]
+pub fn astray(snapshot: &Snapshot, primary: &HostName) -> BTreeSet<HostName> {
+    let instance = |name: &HostName| snapshot.nodes.get(name)?.facts()?.instance.as_ref();
+    let head = instance(primary).and_then(|i| {
+        let timeline = i.server.as_ref().filter(|s| !s.in_recovery)?.timeline?;
+        let known = i.cluster()?.history.clone().filter(|h| h.timeline == timeline);
+        Some(known.unwrap_or(History { timeline, ancestors: Vec::new() }))
+    });
+    let Some(head) = head else { return BTreeSet::new() };
+    let lost = |name: &HostName| {
+        let Some(instance) = instance(name) else { return false };
+        let crashed = instance.server.is_none()
+            && instance.cluster().is_some_and(|dir| {
+                let clean = dir.control.as_ref().is_some_and(|c| c.state == "shut down");
+                !dir.standby_signal && !clean
+            });
+        crashed || instance.stands().is_some_and(|(t, lsn)| !head.contains(t, lsn))
+    };
+    snapshot.nodes.keys().filter(|n| *n != primary && lost(n)).cloned().collect()
 }
 
 /// An epoch that nobody has stored yet.

@@ -26,7 +26,7 @@ pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report,
 pub use driver::{Driver, End, Finished, Next};
 pub use election::{Elected, Ranked, choose, elect, rank};
 pub use failover::{Accepted, Assessment, FAILOVER_CODES, assess};
-pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
+pub use interrupted::{Interrupted, Settlement, astray, next_epoch, open_operations};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};

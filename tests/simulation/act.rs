@@ -5,9 +5,7 @@
 use pgorch::facts::OperationState;
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Lsn, Timeline};
-use pgorch::operation::{
-    Action, Identity, Known, Outcome, Promoted, Report, Shutdown, Step,
-};
+use pgorch::operation::{Action, Identity, Known, Outcome, Promoted, Report, Shutdown, Step};
 
 use super::world::{Late, Promotion, Server, World, lsn};
 
@@ -71,8 +69,8 @@ impl World {
         let Step { host, action } = step;
         self.prelude(host, action, identity)?;
         match action {
-            Action::Claim
-            | Action::Checkpoint
+            Action::Claim => self.claim(host, identity),
+            Action::Checkpoint
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),
@@ -158,6 +156,15 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// claim.sh: an election may have changed the candidate since.
+    fn claim(&mut self, host: &HostName, identity: &Identity) -> Steps<Report> {
+        if self.hosts[host].epoch.operation.as_ref() != Some(&identity.record) {
+            self.spend()?;
+            self.hosts[host].epoch.operation = Some(identity.record.clone());
+        }
+        Ok(Report::default())
     }
 
     pub(super) fn answers(&self, host: &HostName) -> Steps {
@@ -247,8 +254,7 @@ impl World {
             return fail("the control file does not say \"shut down\"");
         }
         let at = node.wal.len() - 1;
-        let shutdown =
-            Shutdown { timeline: Timeline(node.wal[at].timeline), checkpoint: lsn(at) };
+        let shutdown = Shutdown { timeline: Timeline(node.wal[at].timeline), checkpoint: lsn(at) };
         Ok(Report { shutdown: Some(shutdown), ..Report::default() })
     }
 
@@ -295,7 +301,6 @@ impl World {
             self.spend()?;
             let promotion = Promotion {
                 operation: identity.record.id.clone(),
-                epoch: identity.epoch,
                 proof: identity.record.proof,
                 primary: identity.record.primary.clone(),
                 ends: known.ends.clone(),

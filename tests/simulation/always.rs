@@ -46,9 +46,8 @@ impl World {
 
     /// Nodes that take writes now, or will when they thaw.
     pub(crate) fn primaries(&self) -> impl Iterator<Item = &HostName> {
-        let writable = |name: &HostName| {
-            self.hosts[name].on && self.nodes[name].server == Server::Primary
-        };
+        let writable =
+            |name: &HostName| self.hosts[name].on && self.nodes[name].server == Server::Primary;
         self.nodes.keys().filter(move |name| writable(name))
     }
 
@@ -110,8 +109,8 @@ impl World {
             assert!(!row.synced || risk, "a quorum's {row:?} is lost\n{}", story());
         }
         let limit = self.inventory.failover.maximum_lag_bytes.unwrap_or(0);
-        let known = promotion.proof == Proof::Fenced
-            && promotion.ends.contains_key(&promotion.primary);
+        let known =
+            promotion.proof == Proof::Fenced && promotion.ends.contains_key(&promotion.primary);
         let count = u64::try_from(lost.len()).expect("small");
         assert!(!known || count <= limit, "{count} rows are lost, {limit} may be\n{}", story());
     }
@@ -159,8 +158,7 @@ impl World {
         let follows = |n: &Node| n.server == Server::Recovery && n.upstream.as_ref() == Some(name);
         let mut wanted: BTreeSet<String> =
             self.nodes.iter().filter(|(_, n)| follows(n)).map(|(n, _)| slot_name(n)).collect();
-        let declared =
-            self.inventory.nodes.iter().filter(|(_, n)| n.follow.as_ref() == Some(name));
+        let declared = self.inventory.nodes.iter().filter(|(_, n)| n.follow.as_ref() == Some(name));
         wanted.extend(declared.map(|(n, _)| slot_name(n)));
         let left = |s: &String| {
             self.left_by_apply.contains(&(name.clone(), s.clone()))

@@ -141,6 +141,7 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 controller: "c".to_owned(),
                 proof: Proof::CleanStop,
                 elected: false,
+                over: false,
                 primary: "node1".into(),
                 candidate: "node3".into(),
                 state: OperationState::Open,

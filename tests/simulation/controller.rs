@@ -7,7 +7,7 @@ use pgorch::facts::{OperationRecord, OperationState, Proof, Snapshot};
 use pgorch::model::HostName;
 use pgorch::operation::{
     Accepted, Action, Assessment, Check, Driver, End, Finished, Identity, Interrupted, Known,
-    Level, Next, Outcome, Plan, Report, Roles, Settlement, Step, assess, choose, lower,
+    Level, Next, Outcome, Plan, Report, Roles, Settlement, Step, assess, astray, choose, lower,
     next_epoch, open_operations, switchover_checks, verify,
 };
 use pgorch::playbook::Playbook;
@@ -166,6 +166,7 @@ impl Controller {
             state: OperationState::Open,
             proof: roles.proof,
             elected: false,
+            over: false,
             started: String::new(),
         };
         let epoch = next_epoch(&world.snapshot(&self.name));
@@ -208,8 +209,7 @@ impl Controller {
     fn replace(&mut self, world: &mut World, wanted: Option<HostName>, accepted: Accepted) {
         let snapshot = world.snapshot(&self.name);
         let topology = analyse(&world.inventory, &snapshot);
-        let assessed =
-            assess(&world.inventory, &snapshot, &topology, wanted.as_ref(), accepted);
+        let assessed = assess(&world.inventory, &snapshot, &topology, wanted.as_ref(), accepted);
         let found = match assessed {
             Ok((found, _)) => found,
             Err(checks) => {
@@ -219,8 +219,7 @@ impl Controller {
         };
         let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
         let first = first.expect("a candidate");
-        let roles =
-            Roles::seen(&world.inventory, &snapshot, &found.primary, &first, found.proof);
+        let roles = Roles::seen(&world.inventory, &snapshot, &found.primary, &first, found.proof);
         let plan = self.plan(world, "failover", &roles);
         if let Err(why) = verify(&plan) {
             self.ended = Some(Ended::Refused(vec![why]));
@@ -271,8 +270,10 @@ impl Controller {
         let record = interrupted.record.clone();
         let OperationRecord { kind, primary, candidate, proof, .. } = &record;
         let roles = Roles::seen(&world.inventory, &snapshot, primary, candidate, *proof);
-        let identity = self.identity(world, kind, &roles);
-        self.identity = Some(Identity { replaces: open_operations(&snapshot), ..identity });
+        let mut identity = self.identity(world, kind, &roles);
+        identity.replaces = open_operations(&snapshot);
+        identity.record.over = interrupted.over;
+        self.identity = Some(identity);
         self.driver = Some(Driver::claiming(kind, &roles, interrupted.needed()));
         world.tell(format!("{} resumes {} over {}", self.name, record.id, interrupted.over));
         self.claiming = Some(interrupted);
@@ -283,6 +284,7 @@ impl Controller {
         let snapshot = world.snapshot(&self.name);
         let settlement = interrupted.settle(&snapshot);
         let OperationRecord { kind, primary, candidate, proof, .. } = &interrupted.record;
+        world.tell(format!("{} finds: {settlement:?}", self.name));
         let new_primary = match &settlement {
             Settlement::Refuse { why, .. } => {
                 self.ended = Some(Ended::Refused(vec![why.clone()]));
@@ -296,9 +298,8 @@ impl Controller {
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
             Settlement::Undo => Driver::undoing(plan, &world.inventory),
-            _ => Driver::after_promotion(plan, claimed),
+            _ => Driver::after_promotion(plan, claimed, astray(&snapshot, new_primary)),
         });
-        world.tell(format!("{} settles: {settlement:?}", self.name));
     }
 
     fn send(&mut self, world: &mut World, fate: Fate, choice: usize) {

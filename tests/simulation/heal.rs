@@ -137,7 +137,11 @@ impl World {
             self.start_server(&name);
             self.flow();
             let streams = self.streams_from(&name) == Some(primary);
-            assert!(streams, "{name} was rejoined by a {rung} and does not stream\n{}", self.story());
+            assert!(
+                streams,
+                "{name} was rejoined by a {rung} and does not stream\n{}",
+                self.story()
+            );
         }
     }
 
@@ -163,7 +167,12 @@ impl World {
         let same = |(a, b): &(&Record, &Record)| a.timeline == b.timeline;
         let fork = own.iter().zip(&source).take_while(same).count();
         let really = own.iter().zip(&source).take_while(|(a, b)| a == b).count();
-        assert_eq!(fork, really, "the rewind of {name} takes two histories for one\n{}", self.story());
+        assert_eq!(
+            fork,
+            really,
+            "the rewind of {name} takes two histories for one\n{}",
+            self.story()
+        );
         self.copy(name, primary);
     }
 
@@ -172,8 +181,7 @@ impl World {
         let node = &mut self.nodes[name];
         node.server = Server::Down;
         node.replayed = source.wal.len();
-        (node.wal, node.history, node.checkpoint) =
-            (source.wal, source.history, source.checkpoint);
+        (node.wal, node.history, node.checkpoint) = (source.wal, source.history, source.checkpoint);
         (node.emptied, node.lingers) = (false, false);
     }
 }

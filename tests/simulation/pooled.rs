@@ -72,9 +72,13 @@ const TROUBLES: [Trouble; 4] = [
     ("dark", |w| w.power_off(&pooler()), |w| w.power_on(&pooler())),
     ("stopped", |w| w.poolers[&pooler()].stop(), |w| w.poolers[&pooler()].start()),
     ("cut off", |w| w.cut(&["lb1"], &["c0", "c1"]), |w| w.cuts.clear()),
-    ("at work", |w| w.poolers[&pooler()].stubborn = true, |w| {
-        w.poolers[&pooler()].stubborn = false;
-    }),
+    (
+        "at work",
+        |w| w.poolers[&pooler()].stubborn = true,
+        |w| {
+            w.poolers[&pooler()].stubborn = false;
+        },
+    ),
 ];
 
 /// The pooler is gone, cut off, or its clients do not end, from any step on until any later one.

@@ -124,7 +124,11 @@ impl World {
     }
 
     /// What `SHOW DATABASES` and the file say, or that nobody answers.
-    pub(crate) fn pooler_seen(&self, controller: &str, name: &HostName) -> Result<PoolerSeen, String> {
+    pub(crate) fn pooler_seen(
+        &self,
+        controller: &str,
+        name: &HostName,
+    ) -> Result<PoolerSeen, String> {
         let pooler = &self.poolers[name];
         if !self.reaches(controller, name) || !pooler.running {
             return Err("no answer".to_owned());

@@ -202,6 +202,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         controller: "c0".to_owned(),
         proof: Proof::CleanStop,
         elected: false,
+        over: false,
         primary: host("node1"),
         candidate: host(candidate),
         state,

@@ -77,8 +77,7 @@ impl World {
         let mut facts = nodes::running(&format!("host-{name}"), node.standby_signal, lsn(0));
         let instance = facts.instance.as_mut().expect("an instance");
         let dir = nodes::dir(instance);
-        (dir.history, dir.wal_timeline) =
-            (node.history.clone(), Some(Timeline(node.timeline())));
+        (dir.history, dir.wal_timeline) = (node.history.clone(), Some(Timeline(node.timeline())));
         let control = dir.control.as_mut().expect("a control file");
         (control.state, control.timeline) = (state.to_owned(), Timeline(node.checkpoint));
         control.checkpoint_lsn = checkpoint;

@@ -92,7 +92,6 @@ pub(crate) struct Node {
 #[derive(Debug, Clone)]
 pub(crate) struct Promotion {
     pub(crate) operation: String,
-    pub(crate) epoch: u64,
     pub(crate) proof: Proof,
     pub(crate) primary: HostName,
     /// Where the WAL of those that were compared ends, the old primary's among them.
@@ -159,8 +158,7 @@ impl World {
     pub(crate) fn new(text: &str, title: impl Into<String>) -> Self {
         let inventory = super::INVENTORIES[text].clone();
         let primary = inventory.bootstrap_primary().expect("a node").clone();
-        let host =
-            || Host { on: true, paused: false, epoch: EpochFacts::default(), turned: 0 };
+        let host = || Host { on: true, paused: false, epoch: EpochFacts::default(), turned: 0 };
         let nodes = inventory.nodes.iter().map(|(name, node)| {
             let upstream = node.follow.clone().unwrap_or_else(|| primary.clone());
             (name.clone(), Node::new((*name != primary).then_some(upstream)))

@@ -75,6 +75,7 @@ const CASES: &[(&str, Spoil)] = &[
                 state: crate::facts::OperationState::Open,
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
+                over: false,
                 started: "2026-11-21T10:00:00Z".to_owned(),
             }),
         };

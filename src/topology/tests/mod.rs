@@ -36,7 +36,11 @@ impl World {
         let nodes = names.iter().enumerate().map(|(at, name)| (HostName::from(*name), node(at)));
         let mut snapshot = Snapshot::default();
         for (at, name) in names.into_iter().enumerate() {
-            let seen = Observation::Seen(Box::new(nodes::running(&format!("host{}", at + 1), at > 0, LSN)));
+            let seen = Observation::Seen(Box::new(nodes::running(
+                &format!("host{}", at + 1),
+                at > 0,
+                LSN,
+            )));
             snapshot.nodes.insert(HostName::from(name), seen);
         }
         let mut world =
