@@ -285,6 +285,10 @@ impl Driver {
             Err(why) => return self.turn_back(why),
         };
         let before = std::mem::replace(&mut self.plan, plan);
+        let roles = &self.plan.roles;
+        let chosen = self.known.ends.get(&roles.candidate);
+        let ahead = self.known.ends.iter().filter(|(_, end)| Some(*end) > chosen);
+        self.astray = ahead.map(|(name, _)| name.clone()).collect();
         if before.roles.candidate != self.plan.roles.candidate {
             self.claimed = 0;
             self.needed = vec![self.plan.roles.candidate.clone()];

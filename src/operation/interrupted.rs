@@ -40,7 +40,10 @@ impl Interrupted {
             e.operation.as_ref().is_some_and(|o| o.id == record.id) && e.open().is_none()
         };
         let voters = inventory.nodes.len() + inventory.witnesses.len();
-        let later = stored(snapshot).filter(|e| e.epoch > epoch).count();
+        // Two that did not see each other may have taken the same number; a majority has only one of them.
+        let other = |e: &EpochFacts| e.operation.as_ref().is_some_and(|o| o.id != record.id);
+        let gone_on = |e: &&EpochFacts| e.epoch > epoch || e.epoch == epoch && other(e);
+        let later = stored(snapshot).filter(gone_on).count();
         let over = record.over || stored(snapshot).any(closed) || later > voters / 2;
         Some(Interrupted { record: record.clone(), over })
     }
@@ -86,12 +89,15 @@ impl Interrupted {
         if server(&record.candidate).is_none() {
             let why =
                 format!("{} does not answer, and it may have been promoted", record.candidate);
-            return refuse(why, "bring it back, or replace it with: pgorch failover");
+            return refuse(
+                why,
+                "start its server (systemctl start on its host), then pgorch resume",
+            );
         }
         if !answers(&record.primary) && !given_up {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
-            return refuse(why, "bring it back, or replace it with: pgorch failover");
+            return refuse(why, "bring its host back, then pgorch resume");
         }
         Settlement::Undo
     }

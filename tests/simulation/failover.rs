@@ -193,7 +193,13 @@ fn what_would_be_lost_is_asked_for() {
             let mut controller = case.controller("c0", to);
             to_the_end(&mut world, &mut controller);
             if accepted == LOSS {
-                assert_eq!(end(&controller), Some(End::Done), "{}", world.story());
+                assert!(promoted(&controller), "{}", world.story());
+                // Who has more cannot follow, which is told; nothing is left to resume.
+                let done = if to == "node3" { End::Incomplete } else { End::Done };
+                assert_eq!(end(&controller), Some(done), "{}", world.story());
+                let mut resume = Controller::resume("c0");
+                resume.run(&mut world);
+                assert_eq!(resume.ended, Some(Ended::Nothing), "{}", world.story());
             } else {
                 assert_eq!(end(&controller), Some(End::Undone), "{}", world.story());
                 assert!(!promoted(&controller));

@@ -61,6 +61,15 @@ impl World {
         }
     }
 
+    /// `systemctl start` wherever a server is down; the units know which may not.
+    #[track_caller]
+    pub(crate) fn start_what_is_down(&mut self) {
+        for name in self.names() {
+            self.start_server(&name);
+            self.check();
+        }
+    }
+
     /// Where two take writes one of them was given up: it is stopped by hand.
     #[track_caller]
     pub(crate) fn stop_the_stale(&mut self) {

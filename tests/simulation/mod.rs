@@ -176,6 +176,8 @@ fn settled(world: &mut World) {
                 // A promotion was asked for and never begun; the step's message says what ends that.
                 world.restart_standbys();
             }
+            // What does not answer is brought back, as the hint says.
+            Some(Ended::Refused(_)) => world.start_what_is_down(),
             _ => {}
         }
     }
