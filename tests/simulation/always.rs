@@ -128,33 +128,33 @@ impl World {
         self.commit();
         self.flow();
         self.check();
-        let story = self.story();
+        let story = || self.story();
         let primaries: Vec<HostName> = self.primaries().cloned().collect();
-        assert_eq!(primaries.len(), 1, "{story}");
+        assert_eq!(primaries.len(), 1, "{}", story());
         let primary = &primaries[0];
         for row in &self.ledger {
-            assert!(self.has(primary, row), "a confirmed row is lost\n{story}");
+            assert!(self.has(primary, row), "a confirmed row is lost\n{}", story());
         }
         for (name, host) in &self.hosts {
-            assert!(host.epoch.open().is_none(), "{name} has an open operation\n{story}");
+            assert!(host.epoch.open().is_none(), "{name} has an open operation\n{}", story());
         }
         for (name, pooler) in &self.poolers {
-            assert!(!pooler.paused, "clients of {name} wait\n{story}");
+            assert!(!pooler.paused, "clients of {name} wait\n{}", story());
         }
         for (name, node) in &self.nodes {
-            assert!(!node.fence, "{name} is fenced\n{story}");
-            assert!(node.revoked.is_none() && !node.emptied, "{name} is revoked\n{story}");
-            assert_eq!(node.standby_signal, name != primary, "{name}\n{story}");
-            assert_eq!(node.wal, self.nodes[primary].wal, "{name} is not in step\n{story}");
+            assert!(!node.fence, "{name} is fenced\n{}", story());
+            assert!(node.revoked.is_none() && !node.emptied, "{name} is revoked\n{}", story());
+            assert_eq!(node.standby_signal, name != primary, "{name}\n{}", story());
+            assert_eq!(node.wal, self.nodes[primary].wal, "{name} is not in step\n{}", story());
             if name != primary {
-                assert!(self.streams_from(name).is_some(), "{name} does not stream\n{story}");
+                assert!(self.streams_from(name).is_some(), "{name} does not stream\n{}", story());
             }
-            self.slots_are(name, primary, rest, &story);
+            self.slots_are(name, primary, rest);
         }
     }
 
     #[track_caller]
-    fn slots_are(&self, name: &HostName, primary: &HostName, rest: Rest, story: &str) {
+    fn slots_are(&self, name: &HostName, primary: &HostName, rest: Rest) {
         let follows = |n: &Node| n.server == Server::Recovery && n.upstream.as_ref() == Some(name);
         let mut wanted: BTreeSet<String> =
             self.nodes.iter().filter(|(_, n)| follows(n)).map(|(n, _)| slot_name(n)).collect();
@@ -167,6 +167,6 @@ impl World {
         let slots = &self.nodes[name].slots;
         let slots: BTreeSet<String> =
             slots.iter().filter(|s| wanted.contains(*s) || !left(s)).cloned().collect();
-        assert_eq!(slots, wanted, "slots of {name}\n{story}");
+        assert_eq!(slots, wanted, "slots of {name}\n{}", self.story());
     }
 }

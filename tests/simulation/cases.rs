@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use pgorch::operation::{Action, End};
 
-use super::{ALL, ASYNC, CASCADE, Controller, Ended, Fate, QUORUM, Rest, WITNESS, World, healed};
+use super::{
+    ALL, ASYNC, CASCADE, Controller, Ended, Fate, QUORUM, Rest, WITNESS, World, healed, picked,
+};
 
 /// More units than any operation has: looks and steps.
 pub(super) const MOST: usize = 60;
@@ -108,7 +110,11 @@ fn the_resumption_is_killed_too() {
     for text in [ASYNC, CASCADE] {
         for count in 0..=length(text) {
             for more in 1..MOST {
-                let mut world = started(text, format!("killed after {count}, resume after {more}"));
+                let title = format!("killed after {count}, resume after {more}");
+                if !picked(2, &(title.clone() + text)) {
+                    continue;
+                }
+                let mut world = started(text, title);
                 units(&mut world, &mut Controller::switchover("c0", "node2"), count);
                 let mut resume = Controller::resume("c1");
                 units(&mut world, &mut resume, more);
@@ -183,7 +189,11 @@ fn every_host_dies_at_every_step() {
         for host in World::new(text, "").names() {
             for at in 0..=length {
                 for back in (1..=6).chain([MOST]) {
-                    let mut world = started(text, format!("{host} dies at {at} for {back}"));
+                    let title = format!("{host} dies at {at} for {back}");
+                    if !picked(2, &(title.clone() + text)) {
+                        continue;
+                    }
+                    let mut world = started(text, title);
                     let mut controller = Controller::switchover("c0", "node2");
                     units(&mut world, &mut controller, at);
                     world.power_off(&host);
@@ -205,7 +215,11 @@ fn links_are_cut_at_every_step() {
         for at in 0..=length(text) {
             for from in parties {
                 for to in parties.into_iter().filter(|p| *p != from) {
-                    let mut world = started(text, format!("{from} to {to} cut at {at}"));
+                    let title = format!("{from} to {to} cut at {at}");
+                    if !picked(2, &(title.clone() + text)) {
+                        continue;
+                    }
+                    let mut world = started(text, title);
                     let mut controller = Controller::switchover("c0", "node2");
                     units(&mut world, &mut controller, at);
                     world.cuts.insert((from.to_owned(), to.to_owned()));
@@ -253,7 +267,11 @@ fn two_controllers_never_interleave() {
         for first in 1..=length {
             for second in 1..=length {
                 for to in ["node3", "node2"] {
-                    let mut world = started(text, format!("{first} units, {second} units of {to}"));
+                    let title = format!("{first} units, {second} units of {to}");
+                    if !picked(2, &(title.clone() + text)) {
+                        continue;
+                    }
+                    let mut world = started(text, title);
                     let mut one = Controller::switchover("c0", "node2");
                     let mut two = Controller::switchover("c1", to);
                     units(&mut world, &mut two, 1);

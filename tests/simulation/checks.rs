@@ -27,7 +27,7 @@ impl Seen {
         Seen {
             snapshot: world.snapshot("c0"),
             looked: world.looked("c0", &"node2".into()),
-            inventory: world.inventory,
+            inventory: world.inventory.clone(),
             clocks: ClockOffsets::new(),
         }
     }

@@ -177,27 +177,26 @@ impl Controller {
     fn plan(&self, world: &World, kind: &str, roles: &Roles) -> Plan {
         let shipped = if kind == "failover" { &super::FAILOVER } else { &super::SWITCHOVER };
         let playbook = self.playbook.as_ref().unwrap_or(shipped);
-        lower(kind, playbook, &world.inventory, roles).expect("a plan")
+        lower(kind, playbook, world.inventory, roles).expect("a plan")
     }
 
     /// `change_over` of cli/switchover.rs.
     fn begin(&mut self, world: &mut World, to: &HostName) {
         let snapshot = world.snapshot(&self.name);
-        let topology = analyse(&world.inventory, &snapshot);
+        let topology = analyse(world.inventory, &snapshot);
         if topology.primary.as_ref() == Some(to) {
             self.ended = Some(Ended::Nothing);
             return;
         }
         let looked = world.looked(&self.name, to);
         let clocks = ClockOffsets::new();
-        let checks =
-            switchover_checks(&world.inventory, &snapshot, &topology, to, &looked, &clocks);
+        let checks = switchover_checks(world.inventory, &snapshot, &topology, to, &looked, &clocks);
         let refused = refused(&checks);
         let Some(primary) = topology.primary.clone().filter(|_| refused.is_empty()) else {
             self.ended = Some(Ended::Refused(refused));
             return;
         };
-        let roles = Roles::seen(&world.inventory, &snapshot, &primary, to, Proof::CleanStop);
+        let roles = Roles::seen(world.inventory, &snapshot, &primary, to, Proof::CleanStop);
         let plan = self.plan(world, "switchover", &roles);
         verify(&plan).expect("a safe plan");
         self.identity = Some(self.identity(world, "switchover", &roles));
@@ -208,8 +207,8 @@ impl Controller {
     /// `replace` of cli/failover.rs.
     fn replace(&mut self, world: &mut World, wanted: Option<HostName>, accepted: Accepted) {
         let snapshot = world.snapshot(&self.name);
-        let topology = analyse(&world.inventory, &snapshot);
-        let assessed = assess(&world.inventory, &snapshot, &topology, wanted.as_ref(), accepted);
+        let topology = analyse(world.inventory, &snapshot);
+        let assessed = assess(world.inventory, &snapshot, &topology, wanted.as_ref(), accepted);
         let found = match assessed {
             Ok((found, _)) => found,
             Err(checks) => {
@@ -219,7 +218,7 @@ impl Controller {
         };
         let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
         let first = first.expect("a candidate");
-        let roles = Roles::seen(&world.inventory, &snapshot, &found.primary, &first, found.proof);
+        let roles = Roles::seen(world.inventory, &snapshot, &found.primary, &first, found.proof);
         let plan = self.plan(world, "failover", &roles);
         if let Err(why) = verify(&plan) {
             self.ended = Some(Ended::Refused(vec![why]));
@@ -241,10 +240,10 @@ impl Controller {
         let (Some(driver), Some(choice)) = (&self.driver, &self.choice) else { return };
         let Choice { snapshot, found, wanted, accepted } = choice;
         let known = driver.known();
-        let chosen = choose(&world.inventory, found, known, wanted.as_ref(), *accepted);
+        let chosen = choose(world.inventory, found, known, wanted.as_ref(), *accepted);
         let plan = chosen.and_then(|chosen| {
             let to = &chosen.candidate;
-            let roles = Roles::seen(&world.inventory, snapshot, &found.primary, to, found.proof);
+            let roles = Roles::seen(world.inventory, snapshot, &found.primary, to, found.proof);
             let plan = self.plan(world, "failover", &roles);
             verify(&plan).map(|()| plan)
         });
@@ -263,13 +262,13 @@ impl Controller {
     /// `go_on` of cli/switchover.rs, up to the claim.
     fn find(&mut self, world: &mut World) {
         let snapshot = world.snapshot(&self.name);
-        let Some(interrupted) = Interrupted::find(&world.inventory, &snapshot, None) else {
+        let Some(interrupted) = Interrupted::find(world.inventory, &snapshot, None) else {
             self.ended = Some(Ended::Nothing);
             return;
         };
         let record = interrupted.record.clone();
         let OperationRecord { kind, primary, candidate, proof, .. } = &record;
-        let roles = Roles::seen(&world.inventory, &snapshot, primary, candidate, *proof);
+        let roles = Roles::seen(world.inventory, &snapshot, primary, candidate, *proof);
         let mut identity = self.identity(world, kind, &roles);
         identity.replaces = open_operations(&snapshot);
         identity.record.over = interrupted.over;
@@ -293,11 +292,11 @@ impl Controller {
             Settlement::Finish { primary } => primary,
             Settlement::Undo => candidate,
         };
-        let roles = Roles::seen(&world.inventory, &snapshot, primary, new_primary, *proof);
+        let roles = Roles::seen(world.inventory, &snapshot, primary, new_primary, *proof);
         let plan = self.plan(world, kind, &roles);
         self.driver = Some(match settlement {
-            Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
-            Settlement::Undo => Driver::undoing(plan, &world.inventory),
+            Settlement::Undo if interrupted.over => Driver::sweeping(plan, world.inventory),
+            Settlement::Undo => Driver::undoing(plan, world.inventory),
             _ => Driver::after_promotion(plan, claimed, astray(&snapshot, new_primary)),
         });
     }

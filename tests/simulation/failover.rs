@@ -7,6 +7,7 @@ use super::cases::{FATES, MOST, end, started, to_the_end, unit, units};
 use super::world::{Server, Stonith};
 use super::{
     ASYNC, CASCADE, Controller, Ended, Fate, QUORUM, STONITH, WITNESS, World, healed_and_rejoined,
+    picked,
 };
 
 const RISK: Accepted = Accepted { split_brain_risk: true, data_loss: false };
@@ -91,6 +92,10 @@ impl Case {
         (self.lose)(&mut world);
         world.check();
         world
+    }
+
+    fn picked(&self, of: u64, title: &str) -> bool {
+        picked(of, &format!("{}{}{title}", self.name, self.text))
     }
 
     fn controller(&self, name: &str, to: &str) -> Controller {
@@ -231,7 +236,11 @@ fn resumed_before_it_is_mended() {
     for case in CASES {
         for count in 0..=case.length() {
             for more in [1, 3, 5, 7, MOST] {
-                let mut world = case.begin(&format!("killed after {count}, resume after {more}"));
+                let title = format!("killed after {count}, resume after {more}");
+                if !case.picked(3, &title) {
+                    continue;
+                }
+                let mut world = case.begin(&title);
                 units(&mut world, &mut case.controller("c0", ""), count);
                 units(&mut world, &mut Controller::resume("c1"), more);
                 healed_and_rejoined(&mut world);
@@ -245,7 +254,11 @@ fn every_step_goes_wrong_in_every_way() {
     for case in CASES {
         for at in 1..=case.length() {
             for fate in FATES {
-                let mut world = case.begin(&format!("step {at} {fate:?}"));
+                let title = format!("step {at} {fate:?}");
+                if !case.picked(3, &title) {
+                    continue;
+                }
+                let mut world = case.begin(&title);
                 let mut controller = case.controller("c0", "");
                 units(&mut world, &mut controller, at);
                 unit(&mut world, &mut controller, fate);
@@ -264,7 +277,11 @@ fn every_host_dies_at_every_step() {
         for host in World::new(case.text, "").machines() {
             for at in 0..=length {
                 for back in [1, 2, 4, MOST] {
-                    let mut world = case.begin(&format!("{host} dies at {at} for {back}"));
+                    let title = format!("{host} dies at {at} for {back}");
+                    if !case.picked(5, &title) {
+                        continue;
+                    }
+                    let mut world = case.begin(&title);
                     let mut controller = case.controller("c0", "");
                     units(&mut world, &mut controller, at);
                     world.power_off(&host);
@@ -307,7 +324,11 @@ fn links_are_cut_at_every_step() {
         for at in 0..=case.length() {
             for from in parties {
                 for to in parties.into_iter().filter(|p| *p != from) {
-                    let mut world = case.begin(&format!("{from} to {to} cut at {at}"));
+                    let title = format!("{from} to {to} cut at {at}");
+                    if !case.picked(5, &title) {
+                        continue;
+                    }
+                    let mut world = case.begin(&title);
                     let mut controller = case.controller("c0", "");
                     units(&mut world, &mut controller, at);
                     world.cuts.insert((from.to_owned(), to.to_owned()));
@@ -332,7 +353,11 @@ fn two_controllers_never_interleave() {
                     if what == "node3" && case.text == WITNESS {
                         continue;
                     }
-                    let mut world = case.begin(&format!("{first} units, {second} of {what:?}"));
+                    let title = format!("{first} units, {second} of {what:?}");
+                    if !case.picked(12, &title) {
+                        continue;
+                    }
+                    let mut world = case.begin(&title);
                     let mut one = case.controller("c0", "");
                     let mut two = match what {
                         "resume" => Controller::resume("c1"),
@@ -356,8 +381,11 @@ fn the_primary_is_lost_in_a_switchover() {
     for case in CASES {
         for at in 1..24 {
             for to in ["", "node2"] {
-                let mut world =
-                    started(case.text, format!("{} in a switchover at {at}", case.name));
+                let title = format!("{} in a switchover at {at} {to}", case.name);
+                if !case.picked(2, &title) {
+                    continue;
+                }
+                let mut world = started(case.text, title);
                 let mut switchover = Controller::switchover("c0", "node2");
                 units(&mut world, &mut switchover, at);
                 (case.lose)(&mut world);

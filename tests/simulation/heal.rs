@@ -87,7 +87,7 @@ impl World {
 
     /// `pgorch start --all`: whether somebody is the primary now.
     pub(crate) fn start_all(&mut self) -> bool {
-        let decision = topology::cold_start(&self.inventory, &self.snapshot(ME), None);
+        let decision = topology::cold_start(self.inventory, &self.snapshot(ME), None);
         self.tell(format!("start --all: {decision:?}"));
         match decision {
             Some(Bootstrap::Start { primary }) => self.start_server(&primary),
@@ -100,7 +100,7 @@ impl World {
     pub(crate) fn apply(&mut self) {
         for _ in 0..2 {
             self.flow();
-            let topology = topology::analyse(&self.inventory, &self.snapshot(ME));
+            let topology = topology::analyse(self.inventory, &self.snapshot(ME));
             for name in self.names() {
                 let settings = self.inventory.postgres_of(&name).expect("a node");
                 let Some(wanted) = topology.wanted_upstream(&settings).cloned() else { continue };
@@ -205,7 +205,7 @@ fn judge(
     let (options, templates) = (Options::default(), Templates::new());
     let (roles, files, vars) = (BTreeMap::new(), BTreeMap::new(), Map::new());
     let ctx = Ctx {
-        inventory: &world.inventory,
+        inventory: world.inventory,
         host,
         node: Some(node),
         facts: snapshot.nodes.get(host).and_then(|o| o.facts()),

@@ -20,13 +20,13 @@ fn host(name: &str) -> HostName {
 fn plan(text: &str, to: &str) -> Plan {
     let world = World::new(text, "");
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host(to),
         Proof::CleanStop,
     );
-    lower("switchover", &super::SWITCHOVER, &world.inventory, &roles).expect("a plan")
+    lower("switchover", &super::SWITCHOVER, world.inventory, &roles).expect("a plan")
 }
 
 /// `stage: host action, ...` a line.
@@ -85,13 +85,13 @@ fn a_plan_knows_the_inventory() {
     let mut world = World::new(ASYNC, "");
     world.power_off(&host("node3"));
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host("node2"),
         Proof::CleanStop,
     );
-    let plan = lower("switchover", &super::SWITCHOVER, &world.inventory, &roles).expect("a plan");
+    let plan = lower("switchover", &super::SWITCHOVER, world.inventory, &roles).expect("a plan");
     assert!(plan.steps().all(|(_, s)| s.host != host("node3")));
     verify(&plan).expect("two of three are enough");
 }
@@ -100,7 +100,7 @@ fn a_plan_knows_the_inventory() {
 fn a_task_without_a_place_in_an_operation_is_named() {
     let world = World::new(ASYNC, "");
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host("node2"),
@@ -112,8 +112,7 @@ fn a_task_without_a_place_in_an_operation_is_named() {
         ("command: \"unclosed 'quote\"", "never closed"),
     ] {
         let text = format!("- hosts: primary\n  tasks:\n    - name: It\n      {task}\n");
-        let error =
-            lower("switchover", &playbook(&text), &world.inventory, &roles).expect_err(task);
+        let error = lower("switchover", &playbook(&text), world.inventory, &roles).expect_err(task);
         assert!(error.contains(words) && error.contains("switchover.yml:"), "{error}");
     }
 }
@@ -241,15 +240,15 @@ fn the_newest_open_operation_is_found() {
     ];
     for (all, expected) in table {
         let world = stored(all);
-        let found = Interrupted::find(&world.inventory, &world.snapshot("c0"), None);
+        let found = Interrupted::find(world.inventory, &world.snapshot("c0"), None);
         let found = found.as_ref().map(|i| (i.record.id.as_str(), i.over));
         assert_eq!(found, expected, "{all:?}");
     }
     let world = stored(&[("node1", 4, "a", Open), ("node2", 6, "b", Open)]);
     let snapshot = world.snapshot("c0");
-    let named = Interrupted::find(&world.inventory, &snapshot, Some("a")).expect("by its id");
+    let named = Interrupted::find(world.inventory, &snapshot, Some("a")).expect("by its id");
     assert_eq!(named.record.id, "a");
-    assert!(Interrupted::find(&world.inventory, &snapshot, Some("c")).is_none());
+    assert!(Interrupted::find(world.inventory, &snapshot, Some("c")).is_none());
     assert_eq!(next_epoch(&snapshot), 7);
     assert_eq!(open_operations(&snapshot), ["a", "b"]);
 }
@@ -261,16 +260,16 @@ fn witnesses_tell_too() {
     let stored = &mut world.hosts[&host("w1")].epoch;
     (stored.epoch, stored.operation) = (7, Some(record("a", "node2", OperationState::Open)));
     let snapshot = world.snapshot("c0");
-    let found = Interrupted::find(&world.inventory, &snapshot, None).expect("the operation");
+    let found = Interrupted::find(world.inventory, &snapshot, None).expect("the operation");
     assert_eq!((found.record.id.as_str(), found.over), ("a", false));
     assert_eq!(next_epoch(&snapshot), 8);
     assert_eq!(open_operations(&snapshot), ["a"]);
     // One that cannot be reached tells nothing, and is sent nothing.
     world.cut(&["c0"], &["w1"]);
     let snapshot = world.snapshot("c0");
-    assert!(Interrupted::find(&world.inventory, &snapshot, None).is_none());
+    assert!(Interrupted::find(world.inventory, &snapshot, None).is_none());
     let (one, two) = (host("node1"), host("node2"));
-    let roles = Roles::seen(&world.inventory, &snapshot, &one, &two, Proof::CleanStop);
+    let roles = Roles::seen(world.inventory, &snapshot, &one, &two, Proof::CleanStop);
     assert_eq!(roles.absent, [host("w1")]);
     // The file that its scripts write, as it is read.
     let dir = tempfile::tempdir().expect("a directory");

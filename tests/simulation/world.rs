@@ -126,7 +126,7 @@ pub(crate) enum Stonith {
 }
 
 pub(crate) struct World {
-    pub(crate) inventory: Inventory,
+    pub(crate) inventory: &'static Inventory,
     pub(crate) hosts: IndexMap<HostName, Host>,
     pub(crate) nodes: IndexMap<HostName, Node>,
     pub(crate) poolers: IndexMap<HostName, super::pooler::Pooler>,
@@ -156,7 +156,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(text: &str, title: impl Into<String>) -> Self {
-        let inventory = super::INVENTORIES[text].clone();
+        let inventory = &super::INVENTORIES[text];
         let primary = inventory.bootstrap_primary().expect("a node").clone();
         let host = || Host { on: true, paused: false, epoch: EpochFacts::default(), turned: 0 };
         let nodes = inventory.nodes.iter().map(|(name, node)| {
@@ -166,7 +166,7 @@ impl World {
         let mut world = World {
             hosts: inventory.all_hosts().map(|(name, _)| (name.clone(), host())).collect(),
             nodes: nodes.collect(),
-            poolers: super::pooler::of(&inventory, &primary),
+            poolers: super::pooler::of(inventory, &primary),
             inventory,
             cuts: BTreeSet::new(),
             late: VecDeque::new(),
