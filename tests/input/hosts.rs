@@ -141,6 +141,7 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("/properties/failover/properties/stonith", "failover: {stonith: {qqqqqqqqqqqq: 1}}"),
     ("/properties/routing", "routing: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing/properties/hooks", "routing: {hooks: {qqqqqqqqqqqq: 1}}"),
+    ("/properties/routing/properties/vip", "routing: {vip: {qqqqqqqqqqqq: 1}}"),
     (
         "/properties/routing/properties/poolers/additionalProperties",
         "routing: {poolers: {a: {qqqqqqqqqqqq: 1}}}",

@@ -71,6 +71,7 @@ impl World {
         match action {
             Action::Claim => self.claim(host, identity),
             Action::Checkpoint
+            | Action::Vip
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),
