@@ -201,13 +201,6 @@ impl View<'_> {
         names.filter_map(|n| Some((n, self.server(n)?))).filter(|(_, s)| s.in_recovery)
     }
 
-    /// The timeline that a standby follows. Without a receiver the server only tells what its control
-    /// file has seen, and that lags; the newest history file does not.
-    fn timeline(&self, name: &HostName, server: &ServerFacts) -> Option<Timeline> {
-        let known = self.instance(name)?.cluster()?.history.as_ref().map(|h| h.timeline);
-        server.timeline.max(known)
-    }
-
     /// A majority must be there to store the epoch, and no other operation may be open.
     fn operation(&self) -> Vec<Check> {
         let mut checks = Vec::new();
@@ -324,7 +317,7 @@ impl View<'_> {
     fn candidates(&self, primary: &HostName) -> (Vec<Ranked>, Vec<(HostName, String)>) {
         let ends: BTreeMap<HostName, (Timeline, Lsn)> = self
             .live_standbys()
-            .filter_map(|(n, s)| Some((n.clone(), (self.timeline(n, s)?, s.lsn?))))
+            .filter_map(|(n, _)| Some((n.clone(), self.instance(n)?.stands()?)))
             .collect();
         let mut excluded = Vec::new();
         let mut fit = BTreeMap::new();

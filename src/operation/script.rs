@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
 use super::pooler::pooler_script;
-use crate::facts::{OperationRecord, OperationState};
+use crate::facts::{History, OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{conf_line, literal, sql};
@@ -410,6 +410,18 @@ fn changes(action: &Action) -> bool {
     )
 }
 
+/// The newest timeline history file, as position.sh tells it.
+fn history(stdout: &str) -> Option<History> {
+    let name = stdout.lines().find_map(|l| l.strip_prefix("history_of="))?;
+    let timeline = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
+    let ancestor = |line: &str| -> Option<(Timeline, Lsn)> {
+        let (timeline, end) = line.strip_prefix("ancestor=")?.split_once(' ')?;
+        Some((Timeline(timeline.parse().ok()?), end.parse().ok()?))
+    };
+    let ancestors = stdout.lines().filter_map(ancestor).collect();
+    Some(History { timeline: Timeline(timeline), ancestors })
+}
+
 /// What a step's output says.
 #[must_use]
 pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Outcome {
@@ -437,6 +449,10 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         .map(|(checkpoint, timeline)| Shutdown { timeline, checkpoint });
     let end =
         timeline("end_timeline").zip(value("end_lsn").and_then(|lsn| lsn.parse::<Lsn>().ok()));
+    let end: Option<(Timeline, Lsn)> = end.map(|(timeline, lsn)| {
+        let known = history(stdout).map(|h| h.timeline_at(lsn));
+        (known.map_or(timeline, |known| known.max(timeline)), lsn)
+    });
     let made = stdout.lines().filter_map(|l| l.strip_prefix("made=")).map(str::to_owned).collect();
     let report = Report {
         changed: changes(action) && value("unchanged").is_none(),

@@ -108,6 +108,7 @@ impl World {
                     continue;
                 }
                 self.nodes[&wanted].slots.insert(slot_name(&name));
+                self.forget_revocation(&name);
                 let before = self.nodes[&name].upstream.replace(wanted.clone());
                 if let Some(before) = before.filter(|b| *b != wanted) {
                     self.left_by_apply.insert((before, slot_name(&name)));
@@ -132,6 +133,7 @@ impl World {
                 continue;
             }
             self.tell(format!("rejoin {name}: {rung}"));
+            self.forget_revocation(&name);
             match rung.as_str() {
                 "start" => {}
                 "rewind" => self.rewind(&name, primary),
@@ -152,6 +154,14 @@ impl World {
                 self.story()
             );
         }
+    }
+
+    /// The kind `follow`: a revocation does not outlive its operation.
+    #[track_caller]
+    fn forget_revocation(&mut self, name: &HostName) {
+        assert!(self.hosts[name].epoch.open().is_none(), "{}", self.story());
+        let node = &mut self.nodes[name];
+        (node.revoked, node.emptied, node.lingers) = (None, false, false);
     }
 
     /// What the kind `rejoin` judges.

@@ -4,7 +4,7 @@ use pgorch::model::{HostName, Timeline};
 use pgorch::operation::{Identity, Report};
 
 use super::act::{Steps, fail};
-use super::world::{Server, World, lsn};
+use super::world::{Server, World};
 
 impl World {
     /// fence.sh
@@ -55,15 +55,11 @@ impl World {
         if node.server != Server::Recovery {
             return fail("it is not in recovery");
         }
-        // Without a receiver the control file and the newest history file are all that tells.
-        let seen = node.history.as_ref().map_or(0, |h| h.timeline.0);
-        let timeline = Timeline(node.checkpoint.max(seen));
-        let received = if node.fresh { self.on_disk(host) } else { node.flushed() };
-        Ok(Report { end: Some((timeline, received)), ..Report::default() })
-    }
-
-    /// What pg_waldump finds from the replay position on.
-    fn on_disk(&self, host: &HostName) -> pgorch::model::Lsn {
-        lsn(self.nodes[host].wal.len())
+        // Without a receiver the control file and the newest history file are all that tells. What was not
+        // received in this life pg_waldump finds, from the replay position on.
+        let end = node.flushed();
+        let known = node.history.as_ref().map_or(Timeline(0), |h| h.timeline_at(end));
+        let timeline = Timeline(node.checkpoint).max(known);
+        Ok(Report { end: Some((timeline, end)), ..Report::default() })
     }
 }

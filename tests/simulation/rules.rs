@@ -371,6 +371,13 @@ fn what_a_step_says() {
     assert_eq!((shutdown.checkpoint, shutdown.timeline), (Lsn(0x1_0000_00A0), Timeline(2)));
     let promoted = report(&promote, "timeline=7\ndone=\n").promoted.expect("promoted");
     assert_eq!(promoted.timeline, Timeline(7));
+    // A history file is there before anything of its timeline is.
+    let history = "history_of=00000003.history\nancestor=1 0/50\nancestor=2 0/70\n";
+    for (lsn, timeline) in [("0/70", 2), ("0/71", 3), ("0/50", 2)] {
+        let told = format!("end_timeline=2\nend_lsn={lsn}\n{history}done=\n");
+        let end = report(&Action::Position, &told).end.expect("an end");
+        assert_eq!(end.0, Timeline(timeline), "{lsn}");
+    }
     let slots = Action::Slots { names: Vec::new(), kept: Vec::new() };
     assert_eq!(report(&slots, "made=a\nmade=b\ndone=\n").made, ["a", "b"]);
     let settle = Action::Settle { seconds: 1 };
