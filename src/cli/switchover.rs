@@ -248,7 +248,7 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
         Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory),
         Settlement::Undo => Driver::undoing(plan, &inventory),
         Settlement::Finish { primary } => {
-            let astray = operation::astray(&runner.snapshot(), &primary);
+            let astray = operation::astray(&inventory, &runner.snapshot(), &primary);
             Driver::after_promotion(plan, &claimed.known, astray)
         }
         Settlement::Refuse { .. } => return Ok(ended(&runner, Exit::Refused)),

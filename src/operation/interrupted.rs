@@ -104,9 +104,13 @@ impl Interrupted {
 }
 
 /// Nodes that cannot follow `primary` as they are: they have WAL that it has not, or they were primaries
-/// and crashed. What cannot be seen is not among them.
+/// and crashed, or they are declared to follow one of these. What cannot be seen is not among them.
 #[must_use]
-pub fn astray(snapshot: &Snapshot, primary: &HostName) -> BTreeSet<HostName> {
+pub fn astray(
+    inventory: &Inventory,
+    snapshot: &Snapshot,
+    primary: &HostName,
+) -> BTreeSet<HostName> {
     let instance = |name: &HostName| snapshot.nodes.get(name)?.facts()?.instance.as_ref();
     let head = instance(primary).and_then(|i| {
         let timeline = i.server.as_ref().filter(|s| !s.in_recovery)?.timeline?;
@@ -123,7 +127,14 @@ pub fn astray(snapshot: &Snapshot, primary: &HostName) -> BTreeSet<HostName> {
             });
         crashed || instance.stands().is_some_and(|(t, lsn)| !head.contains(t, lsn))
     };
-    snapshot.nodes.keys().filter(|n| *n != primary && lost(n)).cloned().collect()
+    let mut astray: BTreeSet<HostName> =
+        snapshot.nodes.keys().filter(|n| *n != primary && lost(n)).cloned().collect();
+    let behind = |follow: &Option<HostName>| follow.as_ref().is_some_and(|f| astray.contains(f));
+    let cascaded =
+        inventory.nodes.iter().filter(|(name, node)| *name != primary && behind(&node.follow));
+    let cascaded: Vec<HostName> = cascaded.map(|(name, _)| name.clone()).collect();
+    astray.extend(cascaded);
+    astray
 }
 
 /// An epoch that nobody has stored yet.

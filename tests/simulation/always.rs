@@ -115,6 +115,16 @@ impl World {
         assert!(!known || count <= limit, "{count} rows are lost, {limit} may be\n{}", story());
     }
 
+    /// Where an operation is over its revocations are too, but for a server that did not answer.
+    #[track_caller]
+    pub(crate) fn nobody_is_forgotten(&self) {
+        for (name, node) in &self.nodes {
+            let over = self.hosts[name].epoch.open().is_none();
+            let left = over && node.emptied && self.serves(name);
+            assert!(!left, "{name} receives nothing, and nobody will see to it\n{}", self.story());
+        }
+    }
+
     /// Who is the primary, whom everybody follows, and which slots there are.
     pub(crate) fn shape(&self) -> BTreeMap<HostName, (bool, Option<HostName>, BTreeSet<String>)> {
         let of = |n: &Node| (n.server == Server::Primary, n.upstream.clone(), n.slots.clone());

@@ -297,7 +297,11 @@ impl Controller {
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => Driver::sweeping(plan, world.inventory),
             Settlement::Undo => Driver::undoing(plan, world.inventory),
-            _ => Driver::after_promotion(plan, claimed, astray(&snapshot, new_primary)),
+            _ => Driver::after_promotion(
+                plan,
+                claimed,
+                astray(world.inventory, &snapshot, new_primary),
+            ),
         });
     }
 
@@ -385,6 +389,7 @@ impl Controller {
                         if matches!(finished.end, End::Done | End::Undone | End::Refused) {
                             world.nobody_waits(&self.sent);
                         }
+                        world.nobody_is_forgotten();
                         self.ended = Some(Ended::Operation(finished));
                         return;
                     }

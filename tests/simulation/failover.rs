@@ -494,6 +494,65 @@ fn a_timeline_is_counted_where_there_is_wal_of_it() {
     assert_eq!(world.nodes[&three].server, Server::Primary, "{}", world.story());
 }
 
+/// The election chose another one, whose claim then fails: what was revoked is not left so.
+#[test]
+fn a_second_claim_that_fails_is_undone() {
+    let case = Case { name: "dark", text: ASYNC, lose: dark, accepted: RISK };
+    let mut world = case.begin("the second claim");
+    let mut controller = case.controller("c0", "");
+    while controller.next().map(|s| s.action.name()) != Some("position") {
+        unit(&mut world, &mut controller, Fate::Fine);
+    }
+    world.power_off(&node("node2"));
+    to_the_end(&mut world, &mut controller);
+    assert!(!promoted(&controller), "{}", world.story());
+    assert!(world.nodes[&node("node3")].revoked.is_none(), "{}", world.story());
+    healed_and_rejoined(&mut world);
+}
+
+/// Too few voters have the epoch: nothing is touched.
+#[test]
+fn without_a_majority_nothing_is_touched() {
+    for case in CASES {
+        let mut world = case.begin("no majority");
+        let mut controller = case.controller("c0", "");
+        unit(&mut world, &mut controller, Fate::Fine);
+        let before = world.shape();
+        let others: Vec<HostName> =
+            world.machines().into_iter().filter(|h| h.as_str() != "node2").collect();
+        for host in &others {
+            world.cut(&["c0"], &[host.as_str()]);
+        }
+        to_the_end(&mut world, &mut controller);
+        assert!(controller.sent.iter().all(|s| ["claim", "release"].contains(&s.action.name())));
+        assert_eq!(world.shape(), before);
+        healed_and_rejoined(&mut world);
+    }
+}
+
+/// A standby that went on with the old primary has more WAL than anybody, and all of it is of the past.
+#[test]
+fn a_long_past_counts_less() {
+    let mut world = started(CASCADE, "a long past".to_owned());
+    to_the_end(&mut world, &mut Controller::switchover("c0", "node2"));
+    let (two, three, four) = (node("node2"), node("node3"), node("node4"));
+    let old = &mut world.nodes[&three];
+    old.wal.retain(|r| r.timeline == 1);
+    (old.history, old.checkpoint) = (None, 1);
+    for _ in 0..40 {
+        world.write(&three, Some(1));
+    }
+    world.nodes[&two].slots.insert("node4".to_owned());
+    world.nodes[&four].upstream = Some(two.clone());
+    world.commit();
+    world.flow();
+    world.kill_server(&two);
+    let mut failover = Controller::failover("c0", "", NONE);
+    to_the_end(&mut world, &mut failover);
+    assert!(promoted(&failover), "{}", world.story());
+    healed_and_rejoined(&mut world);
+}
+
 /// Replay stands still, and servers were started anew before the look: what is told is less than what is
 /// there.
 #[test]
