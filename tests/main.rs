@@ -10,6 +10,7 @@ mod lab_failover;
 mod lab_faults;
 mod lab_language;
 mod lab_poolers;
+mod lab_quorum;
 mod lab_rejoin;
 mod lab_switchover;
 mod lab_vip;

@@ -104,6 +104,9 @@ fn choose(
 ) -> Result<HostName, String> {
     let elected = operation::choose(inventory, found, known, wanted, accepted)?;
     let text = match elected.lost_bytes {
+        _ if elected.all_confirmed => {
+            format!("{} takes over; nothing that was confirmed is lost", elected.candidate)
+        }
         Some(0) => format!("{} takes over; nothing is lost", elected.candidate),
         Some(bytes) => format!("{} takes over; {bytes} bytes of WAL are lost", elected.candidate),
         None => format!(
@@ -122,6 +125,10 @@ fn tell(runner: &Runner, found: &Assessment) {
     lines.push(match found.proof {
         Proof::Fenced => format!("{} will be fenced through its host", found.primary),
         Proof::Stonith => format!("{} will be switched off by failover.stonith", found.primary),
+        Proof::Quorum => format!(
+            "{} can confirm nothing once its standbys stop to receive from it",
+            found.primary
+        ),
         _ => format!("{} cannot be fenced", found.primary),
     });
     for line in lines {

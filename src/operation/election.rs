@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::action::Known;
 use super::failover::{Accepted, Assessment};
 use super::preconditions::{Check, Level};
-use crate::inventory::Inventory;
+use super::quorum::covered;
+use crate::facts::Proof;
+use crate::inventory::{Inventory, ReplicationMode};
 use crate::model::{HostName, Lsn, Timeline};
 
 /// A standby's place in the order of candidates. The derived order is the order of preference,
@@ -61,6 +63,28 @@ pub struct Elected {
     pub lost_bytes: Option<u64>,
     /// Standbys with WAL that the candidate has not: they cannot follow without a rejoin.
     pub ahead: Vec<HostName>,
+    /// In quorum replication: what it has not was never confirmed.
+    pub all_confirmed: bool,
+}
+
+/// What the old primary can have confirmed, and how it is known that it confirms nothing more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmed {
+    pub proof: Proof,
+    /// In quorum replication: whether the standbys that were asked have all of it among them.
+    pub quorum: Option<Result<String, String>>,
+}
+
+impl Confirmed {
+    /// By the records that the voters had when they took the epoch, with those asked who told a position.
+    #[must_use]
+    pub fn seen(inventory: &Inventory, primary: &HostName, proof: Proof, known: &Known) -> Self {
+        let quorum = inventory.replication.mode == ReplicationMode::Quorum;
+        let voters: Vec<&HostName> = known.claimed.iter().collect();
+        let asked = known.ends.keys().filter(|n| *n != primary).cloned().collect();
+        let found = covered(inventory, &known.sync, &voters, primary, &asked);
+        Confirmed { proof, quorum: (quorum || proof == Proof::Quorum).then_some(found) }
+    }
 }
 
 /// Whether `wanted` may take over, by the positions that were taken last: another than the one with the
@@ -73,6 +97,7 @@ pub fn elect(
     primary: &HostName,
     ends: &BTreeMap<HostName, (Timeline, Lsn)>,
     wanted: &HostName,
+    confirmed: &Confirmed,
     accepted: Accepted,
 ) -> Result<Elected, Check> {
     let refuse = |code, message: String, hint: &str| Check {
@@ -104,15 +129,28 @@ pub fn elect(
         let hint = "choose that one, or add --accept-data-loss";
         return Err(refuse("failover_candidate_behind", message, hint));
     }
+    let all_confirmed = ahead.is_empty() && matches!(confirmed.quorum, Some(Ok(_)));
+    if let Some(Err(why)) = &confirmed.quorum {
+        let hint = "bring standbys or the old primary back";
+        // Then nothing says that it confirms nothing more.
+        if confirmed.proof == Proof::Quorum {
+            return Err(refuse("failover_quorum_short", why.clone(), hint));
+        }
+        if lost_bytes != Some(0) && !accepted.data_loss {
+            let hint = "bring standbys or the old primary back, or add --accept-data-loss";
+            return Err(refuse("failover_quorum_short", why.clone(), hint));
+        }
+    }
     let limit = inventory.failover.maximum_lag_bytes.unwrap_or(0);
-    if let Some(lost) = lost_bytes.filter(|lost| *lost > limit && !accepted.data_loss) {
+    let too_much = |lost: &u64| *lost > limit && !accepted.data_loss && !all_confirmed;
+    if let Some(lost) = lost_bytes.filter(too_much) {
         let message = format!(
             "{lost} bytes of WAL of {primary} would be lost, maximum_lag_on_failover is {limit}"
         );
         let hint = "bring the old primary back, or add --accept-data-loss";
         return Err(refuse("failover_lag", message, hint));
     }
-    Ok(Elected { candidate: chosen.name().clone(), lost_bytes, ahead })
+    Ok(Elected { candidate: chosen.name().clone(), lost_bytes, ahead, all_confirmed })
 }
 
 /// The candidate once the positions are known: `wanted`, else the best of those that were found fit.
@@ -138,6 +176,7 @@ pub fn choose(
     let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
     let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
     let wanted = wanted.or(best.as_ref()).ok_or("no candidate could tell where its WAL ends")?;
-    elect(inventory, &found.primary, &ends, wanted, accepted)
+    let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
+    elect(inventory, &found.primary, &ends, wanted, &confirmed, accepted)
         .map_err(|check| format!("{}: {}", check.code, check.message))
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::election::{Ranked, rank};
 use super::preconditions::{Check, Level};
+use super::quorum::covered;
 use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, ReplicationMode};
 use crate::model::{HostName, Lsn, Timeline};
+use crate::postgres::publishes_sync_names;
 use crate::topology::{Topology, Upstream};
 
 /// Why a failover may be refused, and what to do; for `pgorch explain`.
@@ -29,7 +31,7 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
     ),
     (
         "failover_unproved",
-        "The old primary's host cannot be reached, so nothing proves that it takes no writes. With failover.stonith pgorch switches it off. Else switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
+        "The old primary's host cannot be reached, so nothing proves that it takes no writes. In quorum replication enough standbys that answer are a proof: what stops to receive cannot confirm; the message says how many are missing. With failover.stonith pgorch switches it off. Else switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
     ),
     (
         "failover_voters",
@@ -50,6 +52,10 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
     (
         "failover_lag",
         "The old primary's disk holds more WAL than the candidate has, and more than failover.maximum_lag_on_failover allows to lose. Bring the old primary back (`pgorch start`), or accept the loss with --accept-data-loss.",
+    ),
+    (
+        "failover_quorum_short",
+        "Commits on the old primary waited for standbys, and too few of those answer to be sure that what was confirmed is among them: N-k+1 of every ANY k (...) that may have been in effect must. Bring standbys or the old primary back, or accept the loss with --accept-data-loss.",
     ),
     (
         "operation_open",
@@ -132,9 +138,11 @@ pub fn assess(
     };
     let heard = view.heard_by_standbys(&primary);
     let reachable = view.instance(&primary).is_some();
+    let quorum = view.quorum(&primary);
     let proof = match (reachable, &inventory.failover.stonith) {
         (true, _) => Proof::Fenced,
         (false, Some(_)) => Proof::Stonith,
+        (false, None) if quorum.is_ok() => Proof::Quorum,
         (false, None) => Proof::RiskAccepted,
     };
     if !reachable && !heard.is_empty() && !accepted.split_brain_risk {
@@ -142,8 +150,11 @@ pub fn assess(
         let hint = "it is alive: mend the way to it";
         checks.push(refused("failover_primary_alive", Some(&primary), message, hint));
     } else if proof == Proof::RiskAccepted && !accepted.split_brain_risk {
-        let message =
+        let mut message =
             "cannot be reached, so it cannot be fenced: it may go on taking writes".to_owned();
+        if let (Err(why), true) = (&quorum, view.is_quorum()) {
+            message = format!("{message}; {why}");
+        }
         let hint = "switch its host off, then run it again with --accept-split-brain-risk";
         checks.push(refused("failover_unproved", Some(&primary), message, hint));
     }
@@ -177,7 +188,13 @@ pub fn assess(
     if checks.iter().any(|c| c.level == Level::Refused) {
         return Err(checks);
     }
-    let evidence = view.evidence(&primary, &heard);
+    let mut evidence = view.evidence(&primary, &heard);
+    if view.is_quorum() {
+        evidence.push(match quorum {
+            Ok(why) => format!("every confirmed commit is on a standby that answers: {why}"),
+            Err(why) => format!("a confirmed commit may be on no standby that answers: {why}"),
+        });
+    }
     Ok((Assessment { primary, proof, evidence, candidates, excluded }, checks))
 }
 
@@ -270,6 +287,23 @@ impl View<'_> {
         }
     }
 
+    fn is_quorum(&self) -> bool {
+        self.inventory.replication.mode == ReplicationMode::Quorum
+    }
+
+    /// Whether the standbys that answer can have every confirmed commit among them, by what the nodes have
+    /// recorded. Under the epoch it is looked at again.
+    fn quorum(&self, primary: &HostName) -> Result<String, String> {
+        let nodes = self.inventory.nodes.keys();
+        let there = nodes.filter(|n| self.instance(n).is_some());
+        // Witnesses are asked when the epoch is claimed.
+        let voters: Vec<&HostName> = there.chain(self.inventory.witnesses.keys()).collect();
+        let stored = |n: &&HostName| Some(((*n).clone(), self.instance(n)?.sync.clone()?));
+        let records = voters.iter().filter_map(stored).collect();
+        let asked = self.live_standbys().map(|(n, _)| n.clone()).collect();
+        covered(self.inventory, &records, &voters, primary, &asked)
+    }
+
     /// The standbys that still receive from it.
     fn heard_by_standbys(&self, primary: &HostName) -> Vec<String> {
         let hears = |name: &HostName, server: &ServerFacts| {
@@ -332,6 +366,14 @@ impl View<'_> {
                 Some(i) if i.fenced.is_some() => Some("is fenced"),
                 Some(i) if !i.unit.heeds_fence => {
                     Some("its unit does not know the fence marker: pgorch apply")
+                }
+                Some(i)
+                    if self.is_quorum()
+                        && i.server
+                            .as_ref()
+                            .is_some_and(|s| !publishes_sync_names(s.version_num)) =>
+                {
+                    Some("its minor version may confirm commits too early in quorum mode")
                 }
                 Some(_) if self.inventory.nodes.get(name).is_some_and(|n| n.priority == 0) => {
                     Some("has priority 0")

@@ -77,14 +77,19 @@ impl World {
             | Action::ControllerHook { .. } => self.plain(host, action),
             Action::Slots { names, .. } => self.slots(host, names),
             Action::DropSlots { names } => self.drop_slots(host, names),
-            Action::SyncNames { value } => {
+            Action::SyncNames { names } => {
                 self.answers(host)?;
                 self.spend()?;
-                self.nodes[host].sync_names.clone_from(value);
+                self.nodes[host].sync_names.clone_from(names);
                 self.spend()?;
-                self.nodes[host].sync_in_force.clone_from(value);
+                self.nodes[host].sync_in_force.clone_from(names);
                 Ok(Report::default())
             }
+            Action::SyncRecord { candidate, names, settled } => {
+                let of = (&identity.record.primary, candidate);
+                self.sync_record(host, identity, known, of, (names, *settled))
+            }
+            Action::WaitSync { names, .. } => self.wait_sync(host, names),
             Action::Stop { .. } => self.stop(host),
             Action::Received { .. } => self.received(host, known),
             Action::Promote { .. } => self.promote(host, identity, known),
@@ -165,7 +170,8 @@ impl World {
             self.spend()?;
             self.hosts[host].epoch.operation = Some(identity.record.clone());
         }
-        Ok(Report::default())
+        let sync = self.nodes.get(host).and_then(|n| n.sync.clone());
+        Ok(Report { sync, ..Report::default() })
     }
 
     pub(super) fn answers(&self, host: &HostName) -> Steps {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgorch::facts::Proof;
-use pgorch::inventory::slot_name;
+use pgorch::inventory::{ReplicationMode, slot_name};
 use pgorch::model::HostName;
 use pgorch::operation::Identity;
 
@@ -24,10 +24,17 @@ impl World {
                 self.story()
             );
         }
+        // It looks at all sets of nodes, so not each time.
+        if let Some(name) = answered.first()
+            && self.inventory.replication.mode == ReplicationMode::Quorum
+            && self.last_record.is_multiple_of(4)
+        {
+            self.recorded(name);
+        }
         self.check_twins();
     }
 
-    fn has(&self, name: &HostName, row: &Row) -> bool {
+    pub(super) fn has(&self, name: &HostName, row: &Row) -> bool {
         self.nodes[name].wal.get(row.at).is_some_and(|r| r.id == row.id)
     }
 
@@ -73,9 +80,10 @@ impl World {
                 let off = self.switched_off.contains(&promotion.operation);
                 assert!(off, "{primary} is not off\n{}", self.story());
             }
-            Proof::RiskAccepted => {
+            Proof::RiskAccepted | Proof::Quorum => {
                 let accepted = self.accepted.get(&promotion.operation);
-                assert!(accepted.is_some_and(|a| a.split_brain_risk), "{}", self.story());
+                let asked = accepted.is_some_and(|a| a.split_brain_risk);
+                assert!(asked || promotion.proof == Proof::Quorum, "{}", self.story());
                 for name in promotion.ends.keys().filter(|n| *n != primary) {
                     let quiet = self.nodes[name].revoked.is_some()
                         && self.connected_to(name) != Some(primary);

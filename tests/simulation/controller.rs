@@ -295,8 +295,10 @@ impl Controller {
         let roles = Roles::seen(world.inventory, &snapshot, primary, new_primary, *proof);
         let plan = self.plan(world, kind, &roles);
         self.driver = Some(match settlement {
-            Settlement::Undo if interrupted.over => Driver::sweeping(plan, world.inventory),
-            Settlement::Undo => Driver::undoing(plan, world.inventory),
+            Settlement::Undo if interrupted.over => {
+                Driver::sweeping(plan, world.inventory, claimed)
+            }
+            Settlement::Undo => Driver::undoing(plan, world.inventory, claimed),
             _ => Driver::after_promotion(
                 plan,
                 claimed,

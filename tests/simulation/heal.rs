@@ -145,6 +145,7 @@ impl World {
             node.upstream = Some(primary.clone());
             node.slots.clear();
             self.risked.remove(&name);
+            self.muted.remove(&name);
             self.start_server(&name);
             self.flow();
             let streams = self.streams_from(&name) == Some(primary);

@@ -140,8 +140,11 @@ impl World {
     fn gave_up(&mut self, name: &HostName, promotion: &Promotion) {
         let Promotion { primary, .. } = promotion;
         self.judge_promotion(name, promotion);
-        if matches!(promotion.proof, Proof::Stonith | Proof::RiskAccepted) {
+        if matches!(promotion.proof, Proof::Stonith | Proof::RiskAccepted | Proof::Quorum) {
             self.risked.insert(primary.clone());
+        }
+        if promotion.proof == Proof::Quorum {
+            self.muted.insert(primary.clone());
         }
         let wal = &self.nodes[name].wal;
         self.ledger.retain(|row| wal.get(row.at).is_some_and(|r| r.id == row.id));

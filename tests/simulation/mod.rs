@@ -3,7 +3,7 @@
 //!
 //! [`world`] is what there is, [`wal`] how WAL and commits move, [`hosts`] what happens to machines and
 //! servers; [`act`], [`replace`] and [`pooler`] are what each step does, in the order of
-//! `src/operation/scripts`, and where it may stop half-way; [`seen`] is what a look shows;
+//! `src/operation/scripts`, [`sync`] those of quorum replication, and where it may stop half-way; [`seen`] is what a look shows;
 //! [`controller`] is `pgorch switchover`, `failover` and `resume`, one step at a time. After everything
 //! that happens [`World::check`](world::World::check) holds ([`always`]); at the end [`healed`] requires
 //! a whole cluster ([`heal`]).
@@ -26,13 +26,14 @@ mod random;
 mod replace;
 mod rules;
 mod seen;
+mod sync;
 mod wal;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use pgorch::inventory::{Inventory, ReplicationMode};
+use pgorch::inventory::Inventory;
 use pgorch::operation::{Accepted, End};
 use pgorch::playbook::Playbook;
 use pgorch::syntax::Source;
@@ -54,7 +55,7 @@ nodes:
 const QUORUM: &str = "
 cluster: sim
 postgres: { version: 15 }
-vars: { quorum: true }
+replication: { mode: quorum }
 nodes:
   node1: { host: 198.18.0.1, primary: true }
   node2: { host: 198.18.0.2 }
@@ -126,11 +127,7 @@ fn shipped(kind: &str) -> Arc<Playbook> {
 
 fn inventory(text: &str) -> Inventory {
     let source = Source::new("inventory.yml", text);
-    let (mut inventory, _) = pgorch::inventory::parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
-    if inventory.vars.contains_key("quorum") {
-        // No inventory may say so yet; operations are ready for it.
-        inventory.replication.mode = ReplicationMode::Quorum;
-    }
+    let (inventory, _) = pgorch::inventory::parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
     inventory
 }
 

@@ -94,6 +94,7 @@ impl World {
             None => {}
         }
         instance.epoch = self.hosts[name].epoch.clone();
+        instance.sync.clone_from(&node.sync);
         instance.fenced = node.fence.then(|| "fenced".to_owned());
         instance.revoked = node.revoked.is_some();
         facts
@@ -136,7 +137,7 @@ impl World {
         };
         let settings = [
             ("primary_conninfo".to_owned(), set(&conninfo)),
-            ("synchronous_standby_names".to_owned(), set(&node.sync_in_force)),
+            ("synchronous_standby_names".to_owned(), set(&node.sync_in_force.to_string())),
         ];
         server.in_recovery = in_recovery;
         server.timeline = Some(Timeline(timeline));

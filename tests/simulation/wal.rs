@@ -3,6 +3,7 @@
 use pgorch::facts::History;
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Timeline};
+use pgorch::postgres::SyncNames;
 
 use super::world::{Record, Row, Server, World, lsn};
 
@@ -82,17 +83,17 @@ impl World {
             }
             let id = self.write(&name, None);
             let at = self.nodes[&name].wal.len() - 1;
-            let wanted = sync(&self.nodes[&name].sync_in_force);
-            let Some((k, names)) = wanted else {
+            let SyncNames { k, members } = self.nodes[&name].sync_in_force.clone();
+            if k == 0 {
                 self.confirm(&name, Row { at, id, synced: false });
                 continue;
-            };
+            }
             // An acknowledgement comes over a connection, and for nothing else.
             let mut acknowledged = 0;
             for standby in self.names() {
                 if self.streams_from(&standby) == Some(&name) {
                     self.receive(&standby, usize::MAX);
-                    acknowledged += usize::from(names.contains(&slot_name(&standby)));
+                    acknowledged += u32::from(members.contains(&slot_name(&standby)));
                 }
             }
             if acknowledged >= k {
@@ -103,6 +104,8 @@ impl World {
 
     /// What a primary confirms that the operator answers for is nobody's promise.
     fn confirm(&mut self, by: &HostName, row: Row) {
+        let muted = self.muted.contains(by);
+        assert!(!muted, "{by} confirms {row:?} after it was replaced\n{}", self.story());
         if !self.risked.contains(by) {
             self.ledger.push(row);
         }
@@ -117,11 +120,4 @@ impl World {
         let timeline = Timeline(self.nodes[name].timeline());
         (!ancestors.is_empty()).then_some(History { timeline, ancestors })
     }
-}
-
-/// `ANY k (names)`.
-fn sync(value: &str) -> Option<(usize, Vec<String>)> {
-    let (count, names) = value.strip_prefix("ANY ")?.split_once(" (")?;
-    let names = names.trim_end_matches(')').split(", ").map(|n| n.trim_matches('"').to_owned());
-    Some((count.parse().ok()?, names.collect()))
 }

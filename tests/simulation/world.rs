@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
-use pgorch::facts::{EpochFacts, History, Proof};
+use pgorch::facts::{EpochFacts, History, Proof, SyncRecord, SyncValue};
 use pgorch::inventory::{Inventory, ReplicationMode, slot_name};
 use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{Accepted, Identity, Known, Step};
+use pgorch::postgres::SyncNames;
 
 /// One record of WAL; its position is its index, and no two that were written apart are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,9 @@ pub(crate) struct Node {
     pub(crate) upstream: Option<HostName>,
     pub(crate) slots: BTreeSet<String>,
     /// synchronous_standby_names as written.
-    pub(crate) sync_names: String,
+    pub(crate) sync_names: SyncNames,
+    /// What pgorch has recorded of whom commits wait for.
+    pub(crate) sync: Option<SyncRecord>,
     /// It stopped cleanly: the control file says `shut down`.
     pub(crate) clean: bool,
     // In memory.
@@ -85,7 +88,7 @@ pub(crate) struct Node {
     /// Replay does not go on: paused, delayed, or in a conflict.
     pub(crate) stalled: bool,
     /// The names that commits wait for.
-    pub(crate) sync_in_force: String,
+    pub(crate) sync_in_force: SyncNames,
 }
 
 /// What a promotion rests on.
@@ -145,6 +148,8 @@ pub(crate) struct World {
     /// Old primaries that were given up without a marker that would keep them down: that they do not come back
     /// is the operator's business.
     pub(crate) risked: BTreeSet<HostName>,
+    /// Those of them that can confirm nothing any more: enough standbys receive nothing from them.
+    pub(crate) muted: BTreeSet<HostName>,
     /// Operations for which the STONITH command has said that the host is off, and it was.
     pub(crate) switched_off: BTreeSet<String>,
     /// Slots that apply leaves on a former upstream: host and name.
@@ -177,6 +182,7 @@ impl World {
             operations: 0,
             accepted: BTreeMap::new(),
             risked: BTreeSet::new(),
+            muted: BTreeSet::new(),
             switched_off: BTreeSet::new(),
             left_by_apply: BTreeSet::new(),
             log: Vec::new(),
@@ -188,9 +194,12 @@ impl World {
             }
         }
         if world.inventory.replication.mode == ReplicationMode::Quorum {
-            let names = "ANY 1 (node2, node3)";
+            let names = SyncNames::any(1, ["node2", "node3"]);
             let node = &mut world.nodes[&primary];
-            (node.sync_names, node.sync_in_force) = (names.to_owned(), names.to_owned());
+            (node.sync_names, node.sync_in_force) = (names.clone(), names.clone());
+            let values = vec![SyncValue { primary: primary.clone(), names }];
+            let record = SyncRecord { epoch: 0, number: 1, voters: world.names(), values };
+            world.nodes.values_mut().for_each(|n| n.sync = Some(record.clone()));
         }
         world
     }
@@ -273,7 +282,8 @@ impl Node {
             standby_signal: standby,
             upstream,
             slots: BTreeSet::new(),
-            sync_names: String::new(),
+            sync_names: SyncNames::none(),
+            sync: None,
             clean: false,
             server: if standby { Server::Recovery } else { Server::Primary },
             start: 1,
@@ -282,7 +292,7 @@ impl Node {
             lingers: false,
             fresh: false,
             stalled: false,
-            sync_in_force: String::new(),
+            sync_in_force: SyncNames::none(),
         }
     }
 
