@@ -22,6 +22,7 @@ mod heal;
 mod hosts;
 mod pooled;
 mod pooler;
+mod quorum;
 mod random;
 mod replace;
 mod rules;

@@ -13,7 +13,7 @@ use pgorch::operation::{
 use super::world::Server;
 use super::{ASYNC, CASCADE, QUORUM, WITNESS, World, playbook};
 
-fn host(name: &str) -> HostName {
+pub(super) fn host(name: &str) -> HostName {
     HostName::from(name)
 }
 
@@ -30,7 +30,7 @@ fn plan(text: &str, to: &str) -> Plan {
 }
 
 /// `stage: host action, ...` a line.
-fn lines(plan: &Plan) -> Vec<String> {
+pub(super) fn lines(plan: &Plan) -> Vec<String> {
     let step = |s: &Step| format!("{} {}", s.host, s.action.name());
     let steps = |s: &Stage| s.steps.iter().map(step).collect::<Vec<_>>().join(", ");
     plan.stages.iter().filter(|s| !s.steps.is_empty()).map(steps).collect()
