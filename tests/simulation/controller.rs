@@ -163,6 +163,7 @@ impl Controller {
             controller: self.name.clone(),
             primary: roles.primary.clone(),
             candidate: roles.candidate.clone(),
+            earlier: Vec::new(),
             state: OperationState::Open,
             proof: roles.proof,
             elected: false,

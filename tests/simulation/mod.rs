@@ -16,6 +16,7 @@ mod act;
 mod always;
 mod cases;
 mod checks;
+mod chosen;
 mod controller;
 mod failover;
 mod heal;
