@@ -1,7 +1,7 @@
 //! What quorum replication proves in a failover, and what is lost at most: by tables.
 
 use pgorch::facts::Proof;
-use pgorch::model::{HostName, Lsn, Timeline};
+use pgorch::model::{Lsn, Timeline};
 use pgorch::operation::{Accepted, Action, Confirmed, Plan, Roles, assess, elect, lower, verify};
 
 use super::rules::{host, lines};
