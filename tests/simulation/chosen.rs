@@ -4,6 +4,7 @@ use pgorch::facts::{
     ClusterDir, DataDir, InstanceFacts, Observation, OperationRecord, OperationState, Proof,
     Snapshot,
 };
+use pgorch::inventory::Inventory;
 use pgorch::model::{HostName, Timeline};
 use pgorch::operation::{Accepted, assess, successor};
 use pgorch::topology::analyse;
@@ -88,8 +89,8 @@ fn after_a_switchover(primary_follows: bool) -> (World, Snapshot) {
 fn a_failover_takes_the_place_of_an_operation_that_made_its_primary() {
     let risk = Accepted { split_brain_risk: true, data_loss: false };
     let assessed = |(world, snapshot): &(World, Snapshot)| {
-        let topology = analyse(&world.inventory, snapshot);
-        assess(&world.inventory, snapshot, &topology, None, risk)
+        let topology = analyse(world.inventory, snapshot);
+        assess(world.inventory, snapshot, &topology, None, risk)
     };
     let (found, checks) = assessed(&after_a_switchover(true)).expect("it goes on");
     assert_eq!(found.primary, host("node2"));
