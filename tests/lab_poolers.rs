@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::lab::{Cluster, Ran, available};
+use crate::lab::{Cluster, Live, Ran, available};
 
 /// The shipped example, with less patience and with hooks.
 fn inventory(before: &str, after: &str) -> String {
@@ -330,4 +330,46 @@ async fn transaction(
     let rows = answer.iter().filter(|m| matches!(m, SimpleQueryMessage::Row(_))).count();
     client.batch_execute("COMMIT").await.map_err(told)?;
     if rows == 1 { Ok(()) } else { Err(format!("worker {worker}, {number}: {rows} rows")) }
+}
+
+/// It holds up neither the standbys nor the next failover, and is told when it is back.
+#[test]
+fn a_pooler_that_is_cut_off_holds_nobody_up() {
+    if !(std::env::var("PGORCH_LAB").is_ok_and(|v| v == "full") && available()) {
+        return;
+    }
+    let lab = Lab::new();
+    let args = ["switchover", "--to", "node2", "-y", "-o", "json"];
+    let mut run = Live::start(lab.cluster.command(&args));
+    run.until(|e| e["event"] == "task_done" && e["task"] == "Pause");
+    lab.cluster.fault("cut controller lb1");
+    let ran = run.end().exits(1);
+    let ended = operation(&ran);
+    assert_eq!(ended["end"], "incomplete");
+    assert!(ran.stdout.contains("CLIENTS OF lb1 CANNOT WRITE"), "{}", ran.stdout);
+    let time = |hit: &dyn Fn(&Value) -> bool| {
+        let event = ran.events().into_iter().find(hit).unwrap_or_else(|| panic!("{}", ran.stdout));
+        let text = event["time"].as_str().expect("a time").to_owned();
+        text.parse::<jiff::Timestamp>().expect("a time")
+    };
+    let promoted = time(&|e| e["event"] == "task_done" && e["task"] == "Promote");
+    let told = |e: &Value| e["task"].as_str().is_some_and(|t| t.contains("Follow the new primary"));
+    let follows = time(&|e| e["event"] == "task_done" && e["host"] == "node3" && told(e));
+    let seconds = follows.duration_since(promoted).as_secs_f64();
+    let whole = ended["seconds"].as_f64().expect("seconds");
+    eprintln!("node3 follows {seconds:.2} s after the promotion, the whole took {whole:.1} s");
+    assert!(seconds < 3.0, "{seconds}");
+    assert!(whole < 25.0, "{whole}");
+
+    lab.cluster.sh("node2", "systemctl kill -s KILL --kill-who=all pgorch-pooled");
+    let ran = lab.cluster.run(&["failover", "-y", "-o", "json"]);
+    assert_eq!(operation(&ran)["end"], "incomplete", "{}\n{}", ran.stdout, ran.stderr);
+    let primary = lab.primary();
+    assert_ne!(primary, "node2");
+    lab.cluster.fault("heal controller lb1");
+    lab.cluster.run(&["resume", "-o", "json"]).exits(0);
+    lab.points_at(&primary);
+    let runtime = runtime();
+    let client = runtime.block_on(connect(&lab.pooler)).expect("a connection");
+    runtime.block_on(client.batch_execute("INSERT INTO ledger VALUES (99, 99)")).expect("a row");
 }

@@ -13,6 +13,8 @@ mod lab_poolers;
 mod lab_quorum;
 mod lab_rejoin;
 mod lab_switchover;
+mod lab_two_sides;
+mod lab_upgrade;
 mod lab_vip;
 mod layering;
 mod observed;

@@ -9,3 +9,4 @@ mod moved;
 mod real;
 mod rendered;
 mod servers;
+mod upgraded;

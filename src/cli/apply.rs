@@ -229,6 +229,7 @@ async fn execute(
         restart: run.restart || extra.restart,
         check: mode == Mode::Plan,
         destroy: run.destroy.clone(),
+        left_out: runner.left_out(),
     };
     runner.first_batch(&options).await;
     if runner.interrupted() {

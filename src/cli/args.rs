@@ -242,6 +242,9 @@ pub(super) enum Command {
         /// Without names: also those that owe no restart
         #[arg(long)]
         force: bool,
+        /// The primary's restart by a switchover: a standby takes over, the old primary follows it
+        #[arg(long)]
+        switchover: bool,
         #[command(flatten)]
         run: RunArgs,
     },

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use super::args::{Common, FailoverArgs};
 use super::error::CliError;
 use super::load::{self, Prepared};
-use super::switchover::{
-    ask, ended, identity, look, node_named, refusal_exit, show_plan, tell_checks, tell_end,
-};
+use super::switchover::{ask, ended, look, node_named, refusal_exit, show_plan, tell_end};
 use super::{block_on, sources};
 use crate::clock;
 use crate::event::{Event, Kind};
@@ -56,13 +54,13 @@ async fn replace(
         Ok(found) => found,
         Err(checks) => {
             let seconds = clock::now().since(started).as_secs_f64();
-            tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
+            runner.tell_checks(&checks, seconds);
             return Ok(refusal_exit(&runner, &checks).await).map(|exit| ended(&runner, exit));
         }
     };
     tell(&runner, &found);
     let seconds = clock::now().since(started).as_secs_f64();
-    tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
+    runner.tell_checks(&checks, seconds);
     let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
     let Some(first) = first else { return Ok(ended(&runner, Exit::Refused)) };
     let make = |candidate: &HostName| -> Result<Plan, String> {
@@ -84,7 +82,9 @@ async fn replace(
             return Ok(exit);
         }
     }
-    let identity = identity(&runner, "failover", &plan.roles);
+    let mut identity = runner.identity("failover", &plan.roles);
+    identity.replaces = found.superseded.ids.clone();
+    identity.record.earlier = found.superseded.earlier.clone();
     let choose = |known: &Known| {
         let chosen = choose(&runner, &inventory, &found, known, wanted.as_ref(), accepted)?;
         make(&chosen)

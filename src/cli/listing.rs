@@ -6,7 +6,7 @@ use super::load::Prepared;
 use crate::inventory::{Inventory, LiveRoles, match_hosts, uses_live_roles};
 use crate::model::{Exit, HostName};
 use crate::plan::Choice;
-use crate::playbook::{Playbook, walk};
+use crate::playbook::{Playbook, segments, walk};
 use crate::syntax::lower::did_you_mean;
 use crate::ui::Printer;
 
@@ -53,7 +53,7 @@ pub(super) fn hosts(prepared: &Prepared, playbook: &Playbook) -> Result<Exit, Cl
     Ok(Exit::Done)
 }
 
-/// Patterns that name unknown hosts are found before any host is touched.
+/// Patterns that name unknown hosts, and operations without an end, are found before any host is touched.
 pub(super) fn check_patterns(inventory: &Inventory, playbook: &Playbook) -> Result<(), CliError> {
     let mut complaints = Vec::new();
     for play in &playbook.plays {
@@ -62,6 +62,7 @@ pub(super) fn check_patterns(inventory: &Inventory, playbook: &Playbook) -> Resu
             complaints.push(complaint.hint(error.hint));
         }
     }
+    complaints.extend(segments(&playbook.plays).err().map(|complaint| *complaint));
     if complaints.is_empty() { Ok(()) } else { Err(CliError::diagnostics(&complaints)) }
 }
 

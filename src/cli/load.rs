@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::lab::{self, Lab as LabHosts, LabKey};
 use crate::model::{HostName, Redactor, Secret};
 use crate::plan::RunVars;
-use crate::playbook::Playbook;
+use crate::playbook::{Playbook, Segment, segments};
 use crate::runner::{Link, Runner, Selection};
 use crate::syntax::{Source, render};
 use crate::transport::{
@@ -334,6 +334,12 @@ impl Prepared {
             let others = self.inventory.nodes.keys().filter(|name| !self.hosts.contains(name));
             hosts.extend(others.cloned());
         }
+        // An operation is more than the hosts that it is wanted for.
+        if operates(playbook) {
+            let poolers = self.inventory.routing.poolers.keys();
+            let others: Vec<HostName> = poolers.filter(|p| !hosts.contains(p)).cloned().collect();
+            hosts.extend(others);
+        }
         hosts
     }
 
@@ -481,7 +487,11 @@ impl Prepared {
         file_roots: Vec<PathBuf>,
         common: &Common,
     ) -> Result<Runner, CliError> {
-        let links = self.links_to(common, &self.looked_at(&playbook)).await?;
+        let mut targets = self.targets_of(common, &self.looked_at(&playbook)).await?;
+        if operates(&playbook) {
+            targets.values_mut().for_each(watchful);
+        }
+        let links = self.links_of(targets);
         let vars = self.run_vars();
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, file_roots))
     }
@@ -499,7 +509,9 @@ impl Prepared {
         let needed = inventory.nodes.keys().chain(inventory.routing.poolers.keys());
         let hosts: IndexSet<HostName> = needed.chain(&self.hosts).cloned().collect();
         let hosts: Vec<HostName> = hosts.into_iter().collect();
-        let links = self.links_to(common, &hosts).await?;
+        let mut targets = self.targets_of(common, &hosts).await?;
+        targets.values_mut().for_each(watchful);
+        let links = self.links_of(targets);
         let (vars, playbook) = (self.run_vars(), Playbook::default());
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, Vec::new()))
     }
@@ -514,4 +526,14 @@ impl Prepared {
         }
         vars
     }
+}
+
+/// Whether roles may change in a run of this playbook.
+fn operates(playbook: &Playbook) -> bool {
+    let all = segments(&playbook.plays);
+    all.is_ok_and(|all| all.iter().any(|s| matches!(s, Segment::Operation(_))))
+}
+
+fn watchful(target: &mut Target) {
+    target.timeouts = target.timeouts.watchful();
 }

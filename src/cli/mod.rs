@@ -98,7 +98,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             nodes::clone(&common, nodes, from, max_rate, &run)?
         }
         Command::Follow { node, upstream, run } => nodes::follow(&common, node, upstream, &run)?,
-        Command::Restart { nodes, force, run } => nodes::restart(&common, nodes, force, &run)?,
+        Command::Restart { nodes, force, switchover, run } => {
+            nodes::restart(&common, nodes, force, switchover, &run)?
+        }
         Command::Reload { nodes, run } => nodes::reload(&common, nodes, &run)?,
         Command::Stop { nodes, primary, run } => nodes::stop(&common, nodes, primary, &run)?,
         Command::Start { nodes, all, run } => nodes::start(&common, nodes, all, &run)?,

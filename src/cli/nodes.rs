@@ -138,14 +138,16 @@ pub(super) fn restart(
     common: &Common,
     nodes: Vec<String>,
     force: bool,
+    switchover: bool,
     run: &RunArgs,
 ) -> Result<Exit, CliError> {
     let prepared = ready(common, &nodes, run)?;
     let force = force || !nodes.is_empty();
+    let file = if switchover { "restart-switchover" } else { "restart" };
     let mut extra = running("restart");
     extra.restart = true;
     let vars = [("restart_force", Value::from(force))];
-    play(common, run, prepared, "playbooks/restart.yml", &vars, extra)
+    play(common, run, prepared, &format!("playbooks/{file}.yml"), &vars, extra)
 }
 
 /// `pgorch reload [NODE ...]`

@@ -11,15 +11,15 @@ use super::load::{self, Prepared};
 use super::{block_on, interrupt, sources};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
-use crate::facts::{Observation, OperationRecord, OperationState};
+use crate::facts::Observation;
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Proof, Roles, Settlement, lower,
-    next_epoch, open_operations, switchover_checks, verify,
+    Check, Driver, End, Identity, Interrupted, Level, Plan, Proof, Roles, Settlement, lower,
+    open_operations,
 };
 use crate::playbook::Playbook;
-use crate::runner::{Operated, Runner, Selection};
+use crate::runner::{NoPlan, Operated, Prospect, Runner, Selection, nobody_elects};
 use crate::topology;
 use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
 
@@ -106,32 +106,36 @@ async fn change_over(
     candidate: HostName,
 ) -> Result<Exit, CliError> {
     let started = clock::now();
-    let (runner, inventory) = look(common, prepared, "switchover").await?;
+    let (runner, _) = look(common, prepared, "switchover").await?;
     let looked = runner.look_before(&candidate).await;
     if runner.interrupted() {
         return Ok(ended(&runner, Exit::Interrupted));
     }
-    let snapshot = runner.snapshot();
-    let topology = topology::analyse(&inventory, &snapshot);
-    if topology.primary.as_ref() == Some(&candidate) {
-        notice(&runner, &candidate, "is the primary already: nothing to do");
-        return Ok(ended(&runner, Exit::Done));
+    if let Some(play) = playbook.plays.iter().find(|play| !play.common.when.is_empty()) {
+        let text = format!("a condition on an operation has no place here ({})", play.span.place());
+        return Err(CliError::usage(text).hint("pgorch run heeds it"));
     }
-    let clocks = runner.clock_offsets();
-    let checks = switchover_checks(&inventory, &snapshot, &topology, &candidate, &looked, &clocks);
     let seconds = clock::now().since(started).as_secs_f64();
-    tell_checks(&runner, &checks, inventory.nodes.len(), seconds);
-    let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
-    let Some(primary) = topology.primary.clone().filter(|_| refused == 0) else {
-        return Ok(ended(&runner, refusal_exit(&runner, &checks).await));
+    let prospect = runner.prospect(&playbook.plays, &candidate, &looked);
+    let plan = match prospect {
+        Ok(Prospect::Planned(plan, checks)) => {
+            runner.tell_checks(&checks, seconds);
+            *plan
+        }
+        Ok(Prospect::Already) => {
+            notice(&runner, &candidate, "is the primary already: nothing to do");
+            return Ok(ended(&runner, Exit::Done));
+        }
+        Ok(Prospect::Refused(checks)) => {
+            runner.tell_checks(&checks, seconds);
+            return Ok(ended(&runner, refusal_exit(&runner, &checks).await));
+        }
+        Err(why @ NoPlan::Unfit(_)) => return Err(CliError::usage(why.to_string())),
+        Err(why @ NoPlan::Unsafe(_)) => {
+            let error = CliError::refused(why.to_string());
+            return Err(error.hint("see playbooks/switchover.yml, as shipped"));
+        }
     };
-    let proof = Proof::CleanStop;
-    let roles = Roles::seen(&inventory, &snapshot, &primary, &candidate, proof);
-    let plan = lower("switchover", &playbook, &inventory, &roles).map_err(CliError::usage)?;
-    if let Err(why) = verify(&plan) {
-        let text = format!("the playbook makes no safe switchover: {why}");
-        return Err(CliError::refused(text).hint("see playbooks/switchover.yml, as shipped"));
-    }
     if args.dry_run {
         show_plan(common, &plan);
         return Ok(ended(&runner, Exit::Done));
@@ -142,7 +146,7 @@ async fn change_over(
             return Ok(exit);
         }
     }
-    let identity = identity(&runner, "switchover", &roles);
+    let identity = runner.identity("switchover", &plan.roles);
     let operated = runner.operate(Driver::new(plan), identity, &nobody_elects).await;
     Ok(tell_end(common, &runner, &operated, started).await)
 }
@@ -163,35 +167,6 @@ pub(super) async fn ask(runner: &Runner, candidate: &HostName) -> Option<Exit> {
         }
     };
     Some(ended(runner, exit))
-}
-
-/// A plan whose candidate was named has nobody to choose.
-fn nobody_elects(_: &Known) -> Result<Plan, String> {
-    Err("the candidate cannot be chosen in this operation".to_owned())
-}
-
-pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
-    let record = OperationRecord {
-        id: clock::random_id(),
-        kind: kind.to_owned(),
-        controller: controller(),
-        primary: roles.primary.clone(),
-        candidate: roles.candidate.clone(),
-        state: OperationState::Open,
-        proof: roles.proof,
-        elected: false,
-        started: clock::wall().to_string(),
-    };
-    let snapshot = runner.snapshot();
-    Identity { epoch: next_epoch(&snapshot), record, replaces: Vec::new() }
-}
-
-/// `user@host` of this process, for people.
-fn controller() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let user = user.unwrap_or_else(|_| "root".to_owned());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{user}@{host}")
 }
 
 async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<Exit, CliError> {
@@ -222,7 +197,7 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let roles = Roles::seen(&inventory, &seen, &record.primary, &record.candidate, proof);
     let identity = Identity {
         replaces: open_operations(&runner.snapshot()),
-        ..identity(&runner, &record.kind, &roles)
+        ..runner.identity(&record.kind, &roles)
     };
     let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
     let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
@@ -256,28 +231,6 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
 
 fn playbook_of(kind: &str) -> Result<Playbook, CliError> {
     Ok(sources::playbook(&PathBuf::from(format!("playbooks/{kind}.yml")))?.playbook)
-}
-
-pub(super) fn tell_checks(runner: &Runner, checks: &[Check], nodes: usize, seconds: f64) {
-    for check in checks {
-        let place = check.node.as_ref().map(|n| format!("{n} ")).unwrap_or_default();
-        let event = match check.level {
-            Level::Refused => Event::run(
-                Kind::Refused { code: check.code.to_owned(), hint: check.hint.clone() },
-                format!("{place}{}", check.message),
-            ),
-            _ => Event {
-                host: check.node.clone(),
-                ..Event::run(Kind::Notice, format!("{} ({})", check.message, check.code))
-            },
-        };
-        runner.sink.emit(&event);
-    }
-    let refused = checks.iter().filter(|c| c.level == Level::Refused).count();
-    if refused == 0 {
-        let text = format!("preconditions hold on {nodes} nodes ({seconds:.2} s)");
-        runner.sink.emit(&Event::run(Kind::Notice, text));
-    }
 }
 
 /// A host that cannot be reached is said so by the exit code.
@@ -354,53 +307,19 @@ pub(super) fn show_plan(common: &Common, plan: &Plan) {
     Printer.out(&text);
 }
 
+/// Tells how an operation ended, and shows people what the cluster is now.
 pub(super) async fn tell_end(
     common: &Common,
     runner: &Runner,
     operated: &Operated,
     started: clock::Instant,
 ) -> Exit {
-    let (finished, candidate) = (&operated.finished, &operated.candidate);
-    for problem in &finished.problems {
-        runner.sink.emit(&Event::run(Kind::Notice, problem.clone()));
-    }
-    let seconds = clock::now().since(started).as_secs_f64();
-    let planned = operated.outage.filter(|_| operated.planned);
-    let outage = planned.map(|o| format!(", write outage {:.2} s", o.as_secs_f64()));
-    let held = operated.held.map(|h| format!(", clients held {:.2} s", h.as_secs_f64()));
-    let outage = outage.unwrap_or_default() + &held.unwrap_or_default();
-    let text = match finished.end {
-        End::Done => format!("{candidate} is the primary{outage} ({seconds:.1} s in all)"),
-        End::Incomplete => format!(
-            "{candidate} is the primary{outage}, and not all is done: see above, then pgorch apply or pgorch resume"
-        ),
-        End::Undone => "undone: everything is as it was".to_owned(),
-        End::Broken => {
-            "not all of it could be taken back: pgorch status, then pgorch resume".to_owned()
-        }
-        End::Refused => "nothing was changed".to_owned(),
-        End::Unknown => format!(
-            "whether {candidate} was promoted is not known: when it can be reached again, pgorch resume"
-        ),
-    };
-    let data = serde_json::json!({
-        "end": format!("{:?}", finished.end).to_lowercase(),
-        "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
-        "held_seconds": operated.held.map(|h| h.as_secs_f64()),
-        "seconds": seconds,
-    });
-    runner.sink.emit(&Event::run(Kind::Operation { data }, text));
-    if common.output == Output::Human && matches!(finished.end, End::Done | End::Incomplete) {
+    let exit = runner.tell_operated(operated, started);
+    let changed = matches!(operated.finished.end, End::Done | End::Incomplete);
+    if common.output == Output::Human && changed {
         runner.gather_again().await;
-        let status = runner.status();
-        Printer.out(&format!("\n{}", topology::human(&status)));
+        Printer.out(&format!("\n{}", topology::human(&runner.status())));
     }
-    let exit = match finished.end {
-        End::Done => Exit::Done,
-        End::Refused => Exit::Refused,
-        End::Undone if runner.interrupted() => Exit::Interrupted,
-        End::Incomplete | End::Undone | End::Broken | End::Unknown => Exit::Failed,
-    };
     ended(runner, exit)
 }
 

@@ -20,6 +20,10 @@ pub struct OperationRecord {
     pub primary: HostName,
     /// Who is, or may have been, promoted by it.
     pub candidate: HostName,
+    /// Primaries before that, of operations that this one took the place of when all but their poolers
+    /// was done: a pooler may lead to them yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<HostName>,
     pub state: OperationState,
     #[serde(default)]
     pub proof: Proof,

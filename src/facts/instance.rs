@@ -125,6 +125,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         data_dir,
         unit: unit(report.section("unit")),
         postmaster_pid: report.number("postmaster"),
+        binary_replaced: report.value("binary_replaced").is_some(),
         replication_password: report.value("pass").and_then(replication_password),
         disk_free_bytes,
         disk_total_bytes,

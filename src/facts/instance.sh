@@ -46,6 +46,11 @@ if [ "$s" = cluster ]; then
         postgres | postmaster)
           if [ "/proc/$pid/cwd" -ef "$dir" ]; then
             printf 'postmaster=%s\npostmaster_port=%s\n' "$pid" "$port"
+            # A package manager renames a new file into place; the old one lives on without a name.
+            if [ -e "/proc/$pid/exe" ] && [ -e "$bin/postgres" ] &&
+              ! [ "/proc/$pid/exe" -ef "$bin/postgres" ]; then
+              echo binary_replaced=1
+            fi
           fi
           ;;
       esac

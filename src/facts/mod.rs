@@ -101,6 +101,9 @@ pub struct InstanceFacts {
     /// A live postmaster on this data directory, however started (`postmaster.pid` checked
     /// against /proc: the process's working directory is the data directory).
     pub postmaster_pid: Option<u32>,
+    /// The file that the postmaster runs is not the one in bin_dir any more: a package was upgraded (or
+    /// installed again) after its start.
+    pub binary_replaced: bool,
     pub server: Option<ServerFacts>,
     /// Why `server` is none although a postmaster lives.
     pub server_error: Option<String>,
@@ -294,6 +297,15 @@ impl InstanceFacts {
     #[must_use]
     pub fn made_by_pgorch(&self) -> bool {
         !self.server_elsewhere && self.cluster().is_some_and(|c| c.made_by_pgorch)
+    }
+
+    /// Whether the running server would be another program after a restart: another file, or one of
+    /// another version.
+    #[must_use]
+    pub fn owes_new_binaries(&self) -> bool {
+        let Some(server) = &self.server else { return false };
+        let other = self.binary_version.as_ref().is_some_and(|binary| *binary != server.version);
+        self.binary_replaced || other && !server.version.is_empty()
     }
 
     /// The live server's system identifier, else that of the data directory at rest.

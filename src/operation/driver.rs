@@ -105,6 +105,8 @@ pub struct Driver {
     tries: usize,
     /// They were told again just now, out of the order of the stages.
     once_more: bool,
+    /// How many stages more than one were begun at once.
+    together: usize,
 }
 
 impl Driver {
@@ -134,6 +136,7 @@ impl Driver {
             held: Vec::new(),
             tries: 1,
             once_more: false,
+            together: 0,
         }
     }
 
@@ -267,13 +270,46 @@ impl Driver {
         if let Some(next) = self.tell_again() {
             return Some(next);
         }
-        let Stage { name, mut steps } = self.plan.stages.get(self.stage)?.clone();
+        let Stage { mut name, mut steps } = self.plan.stages.get(self.stage)?.clone();
+        if let Some((at, next)) = self.beside(&steps) {
+            name = format!("{name}, {}", next.name);
+            steps.extend(next.steps);
+            self.together = at - self.stage;
+        }
+        if self.tries == 1 && !self.held.is_empty() && !self.is_last(self.stage) {
+            self.tries += 1;
+            steps.splice(0..0, self.held.clone());
+        }
         // Where something is left to do the operation is not over.
         let over =
             |s: &Step| matches!(s.action, Action::Release { .. }) && self.behind.contains(&s.host);
         steps.retain(|s| !over(s));
         self.sent.extend(steps.iter().cloned());
         Some(Next::Run { stage: name, steps })
+    }
+
+    /// The stage that begins together with these steps: clients are let go beside what comes next, so that
+    /// a pooler that does not answer holds nobody up.
+    fn beside(&self, steps: &[Step]) -> Option<(usize, Stage)> {
+        if !self.past_return() || !steps.iter().all(lets_go) {
+            return None;
+        }
+        let rest = self.plan.stages.iter().enumerate().skip(self.stage + 1);
+        let (at, next) = rest.clone().find(|(_, stage)| !stage.steps.is_empty())?;
+        let follows = |s: &Step| {
+            matches!(
+                s.action,
+                Action::Follow { .. } | Action::FollowNobody | Action::ControllerHook { .. }
+            )
+        };
+        next.steps.iter().all(follows).then(|| (at, next.clone()))
+    }
+
+    /// Whether this stage ends the operation, or there is none.
+    fn is_last(&self, stage: usize) -> bool {
+        let is_release =
+            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Release { .. }));
+        self.plan.stages.get(stage).is_none_or(is_release)
     }
 
     /// The answer to [`Next::Elect`]: the same playbook with the roles as they are now. Another candidate
@@ -374,7 +410,7 @@ impl Driver {
             }
         }
         if !std::mem::take(&mut self.once_more) {
-            self.stage += 1;
+            self.stage += 1 + std::mem::take(&mut self.together);
         }
     }
 
@@ -398,12 +434,10 @@ impl Driver {
         }
     }
 
-    /// Poolers that did not let their clients go on are told again: at once, and when all else is done.
+    /// Poolers that did not let their clients go on are told again beside the next stage, and when all else
+    /// is done.
     fn tell_again(&mut self) -> Option<Next> {
-        let is_release =
-            |s: &Stage| s.steps.iter().any(|s| matches!(s.action, Action::Release { .. }));
-        let last = self.plan.stages.get(self.stage).is_none_or(is_release);
-        if self.held.is_empty() || self.tries >= RESUME_TRIES || self.tries > 1 && !last {
+        if self.held.is_empty() || self.tries >= RESUME_TRIES || !self.is_last(self.stage) {
             return None;
         }
         self.tries += 1;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::action::Known;
+use super::interrupted::{Superseded, superseded};
 use super::preconditions::{Check, Level};
 use super::quorum::covered;
-use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
+use crate::facts::{InstanceFacts, Observation, OperationRecord, Proof, ServerFacts, Snapshot};
 use crate::inventory::{Inventory, ReplicationMode};
 use crate::model::{HostName, Lsn, Timeline};
 use crate::postgres::publishes_sync_names;
@@ -69,6 +70,10 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
         "consent_needed",
         "A change of roles, a restart or the destruction of data needs a yes: at the prompt, or with -y.",
     ),
+    (
+        "operation_refused",
+        "A switchover in a playbook is done as a whole, by a verified plan, with a candidate that streams from the primary, and with a yes that the plan has shown.",
+    ),
 ];
 
 /// What an operator accepts on the command line.
@@ -92,6 +97,8 @@ pub struct Assessment {
     pub candidates: Vec<Ranked>,
     /// Standbys that cannot, with the reason.
     pub excluded: Vec<(HostName, String)>,
+    /// Operations that made this primary and are open for a pooler's sake only: this one takes their place.
+    pub superseded: Superseded,
 }
 
 /// A standby's place in the order of candidates. The derived order is the order of preference,
@@ -151,14 +158,21 @@ pub fn assess(
         let message = format!("{} are all out of recovery", names.join(" and "));
         return Err(vec![refused("failover_split", None, message, "pgorch explain split_brain")]);
     }
-    checks.extend(view.operation());
+    checks.extend(view.voters());
     let primary = match view.old_primary() {
         Ok(primary) => primary,
         Err(why) => {
+            checks.extend(view.operation());
             checks.push(refused("failover_unknown_primary", None, why, "pgorch status"));
             return Err(checks);
         }
     };
+    let superseded = superseded(snapshot, &primary, &|record| view.has_promoted(record));
+    if superseded.as_ref().is_none_or(|s| !s.ids.is_empty()) {
+        let level = if superseded.is_some() { Level::Warning } else { Level::Refused };
+        checks.extend(view.operation().map(|check| Check { level, ..check }));
+    }
+    let superseded = superseded.unwrap_or_default();
     let heard = view.heard_by_standbys(&primary);
     let reachable = view.instance(&primary).is_some();
     let quorum = view.quorum(&primary);
@@ -218,7 +232,7 @@ pub fn assess(
             Err(why) => format!("a confirmed commit may be on no standby that answers: {why}"),
         });
     }
-    Ok((Assessment { primary, proof, evidence, candidates, excluded }, checks))
+    Ok((Assessment { primary, proof, evidence, candidates, excluded, superseded }, checks))
 }
 
 struct View<'a> {
@@ -248,38 +262,50 @@ impl View<'_> {
         server.timeline.max(known)
     }
 
-    /// A majority must be there to store the epoch, and no other operation may be open.
-    fn operation(&self) -> Vec<Check> {
-        let mut checks = Vec::new();
-        let nodes = self.inventory.nodes.keys();
-        let there = nodes.clone().filter(|n| self.instance(n).is_some()).count();
+    /// A majority must be there to store the epoch.
+    fn voters(&self) -> Option<Check> {
+        let there = self.inventory.nodes.keys().filter(|n| self.instance(n).is_some()).count();
         let witnesses = self.inventory.witnesses.len();
         let voters = self.inventory.nodes.len() + witnesses;
-        if there + witnesses < voters / 2 + 1 {
-            checks.push(Check {
-                code: "failover_voters",
-                level: Level::Refused,
-                node: None,
-                message: format!(
-                    "{there} of {voters} voters can be reached: it may be we who are cut off"
-                ),
-                hint: Some("run it from where a majority can be reached".to_owned()),
-            });
-        }
-        let open = nodes.clone().find_map(|n| Some((n, self.instance(n)?.epoch.open()?)));
-        if let Some((node, record)) = open {
-            checks.push(Check {
-                code: "failover_operation_open",
-                level: Level::Refused,
-                node: Some(node.clone()),
-                message: format!(
-                    "the {} to {} of {} ({}) is not over",
-                    record.kind, record.candidate, record.controller, record.started
-                ),
-                hint: Some("pgorch resume".to_owned()),
-            });
-        }
-        checks
+        (there + witnesses < voters / 2 + 1).then(|| Check {
+            code: "failover_voters",
+            level: Level::Refused,
+            node: None,
+            message: format!(
+                "{there} of {voters} voters can be reached: it may be we who are cut off"
+            ),
+            hint: Some("run it from where a majority can be reached".to_owned()),
+        })
+    }
+
+    /// No other operation may be open.
+    fn operation(&self) -> Option<Check> {
+        let mut nodes = self.inventory.nodes.keys();
+        let (node, record) = nodes.find_map(|n| Some((n, self.instance(n)?.epoch.open()?)))?;
+        Some(Check {
+            code: "failover_operation_open",
+            level: Level::Refused,
+            node: Some(node.clone()),
+            message: format!(
+                "the {} to {} of {} ({}) is not over",
+                record.kind, record.candidate, record.controller, record.started
+            ),
+            hint: Some("pgorch resume".to_owned()),
+        })
+    }
+
+    /// Whether an operation is past its promotion for certain: its old primary is a standby of its candidate
+    /// by now, or a standby of the candidate is on a timeline that the old primary has never been on.
+    fn has_promoted(&self, record: &OperationRecord) -> bool {
+        let newest = self.instance(&record.primary).and_then(|i| {
+            let dir = i.cluster()?;
+            Some(dir.control.as_ref()?.newest().0.max(dir.wal_timeline?))
+        });
+        self.live_standbys().any(|(name, server)| {
+            let upstream = self.topology.member(name).and_then(|m| m.upstream.as_ref()?.node());
+            let later = newest.is_some_and(|newest| self.timeline(name, server) > Some(newest));
+            upstream == Some(&record.candidate) && (*name == record.primary || later)
+        })
     }
 
     /// Who was the primary: the node that live standbys follow or are configured to and that is no

@@ -1,6 +1,6 @@
 //! What to do about an operation that was interrupted, from what is seen.
 
-use crate::facts::{EpochFacts, OperationRecord, Proof, ServerFacts, Snapshot};
+use crate::facts::{EpochFacts, OperationRecord, OperationState, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
 
@@ -94,6 +94,49 @@ impl Interrupted {
 #[must_use]
 pub fn next_epoch(snapshot: &Snapshot) -> u64 {
     stored(snapshot).map(|e| e.epoch).max().unwrap_or(0) + 1
+}
+
+/// What is left of operations that a failover may take the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Superseded {
+    /// Their ids; empty where none is open.
+    pub ids: Vec<String>,
+    /// The primaries that a pooler may lead to yet.
+    pub earlier: Vec<HostName>,
+}
+
+/// The open operations, where all that is left of them is moot by the loss of `primary`: each has made
+/// that node the primary (`has_promoted` must have proof), and a failover tells everybody anew. None where
+/// that is not so of one of them.
+#[must_use]
+pub fn superseded(
+    snapshot: &Snapshot,
+    primary: &HostName,
+    has_promoted: &dyn Fn(&OperationRecord) -> bool,
+) -> Option<Superseded> {
+    let mut out = Superseded::default();
+    let mut all: Vec<&EpochFacts> = stored(snapshot).collect();
+    all.sort_by_key(|e| e.epoch);
+    for facts in &all {
+        let Some(record) = facts.open() else { continue };
+        if record.candidate != *primary || !has_promoted(record) {
+            return None;
+        }
+        out.ids.push(record.id.clone());
+        out.earlier.push(record.primary.clone());
+        out.earlier.extend(record.earlier.iter().cloned());
+    }
+    // A failover that took its place and was undone itself has kept what it knew.
+    let undone = all.last().and_then(|e| e.operation.as_ref());
+    if let Some(record) = undone.filter(|o| o.state == OperationState::Undone) {
+        out.earlier.extend(record.earlier.iter().cloned());
+    }
+    out.ids.sort();
+    out.ids.dedup();
+    out.earlier.retain(|name| name != primary);
+    out.earlier.sort();
+    out.earlier.dedup();
+    Some(out)
 }
 
 /// The operations that are open somewhere, which a resumption may take the place of.

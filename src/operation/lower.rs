@@ -5,7 +5,7 @@ use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
 use crate::inventory::{Inventory, LiveRoles, match_hosts, slot_name};
 use crate::model::{HostName, split_words};
-use crate::playbook::{Play, Playbook, Task, walk};
+use crate::playbook::{Common, Play, Playbook, Task, walk};
 use crate::postgres::SyncNames;
 use crate::step::sync_names;
 
@@ -20,23 +20,43 @@ const PROMOTE_SECONDS: u64 = 60;
 /// Seconds until as many standbys as commits wait for have all of the new primary's WAL.
 const WAIT_SYNC_SECONDS: u64 = 15;
 
-/// A playbook's operation as a plan, with these roles. Tasks become stages in their order; each
-/// runs on the hosts of its play at once.
+/// The operation that a whole playbook is, as a plan with these roles.
 ///
 /// # Errors
-/// A task that has no place in an operation, with its place in the file; or there are too few standbys
-/// for what replication.sync_standbys says.
+/// As [`lower_plays`].
 pub fn lower(
     kind: &str,
     playbook: &Playbook,
     inventory: &Inventory,
     roles: &Roles,
 ) -> Result<Plan, String> {
+    lower_plays(kind, &playbook.plays, inventory, roles)
+}
+
+/// The operation of these plays as a plan with these roles. Tasks become stages in their order; each
+/// runs on the hosts of its play at once. A `when` that all plays share (that of an `import_playbook`) is
+/// its caller's to judge.
+///
+/// # Errors
+/// A task that has no place in an operation, with its place in the file; or there are too few standbys
+/// for what replication.sync_standbys says.
+pub fn lower_plays(
+    kind: &str,
+    plays: &[Play],
+    inventory: &Inventory,
+    roles: &Roles,
+) -> Result<Plan, String> {
     let mut stages = Vec::new();
     sync_names(inventory, &roles.candidate)?;
-    for play in &playbook.plays {
+    for play in plays {
+        if plays.first().is_some_and(|first| first.common.when != play.common.when) {
+            return Err(partly(&play.hosts.span));
+        }
         let hosts = hosts_of(play, inventory, roles)?;
-        for (_, task) in walk(&play.tasks, &[&play.common]) {
+        for (around, task) in walk(&play.tasks, &[&play.common]) {
+            if depends(&around[1..], task) {
+                return Err(partly(&task.span));
+            }
             if task.kind.name == "hooks" {
                 stages.extend(hooks(task, inventory, roles));
                 continue;
@@ -59,6 +79,17 @@ pub fn lower(
         }
     }
     Ok(Plan { kind: kind.to_owned(), roles: roles.clone(), stages })
+}
+
+/// Whether a task is done or not by what is found on its way.
+fn depends(blocks: &[&Common], task: &Task) -> bool {
+    let condition = blocks.iter().any(|c| !c.when.is_empty()) || !task.common.when.is_empty();
+    condition || task.r#loop.is_some() || !task.until.is_empty()
+}
+
+fn partly(span: &crate::syntax::Span) -> String {
+    let place = span.place();
+    format!("an operation is done as a whole: no \"when\", \"loop\" or \"until\" in it ({place})")
 }
 
 /// The hosts of a play.

@@ -20,6 +20,7 @@ mod preconditions;
 mod questions;
 mod quorum;
 mod script;
+mod successor;
 
 pub use crate::facts::Proof;
 pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
@@ -27,11 +28,14 @@ pub use driver::{Driver, End, Finished, Next};
 pub use failover::{
     Accepted, Assessment, Confirmed, Elected, FAILOVER_CODES, Ranked, assess, elect, rank,
 };
-pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
-pub use lower::lower;
+pub use interrupted::{
+    Interrupted, Settlement, Superseded, next_epoch, open_operations, superseded,
+};
+pub use lower::{lower, lower_plays};
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};
 pub use preconditions::{Check, Level, PRECONDITIONS, switchover_checks};
 pub use questions::{Looked, Preflight, preflight, preflight_fragments};
 pub use quorum::covered;
 pub use script::{Identity, command, hook_environment, read_outcome};
+pub use successor::successor;

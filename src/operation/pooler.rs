@@ -4,6 +4,7 @@
 //! no password there. Where its databases point to is changed in its own file, and nothing else is.
 
 use super::action::PoolerVerb;
+use crate::facts::OperationRecord;
 use crate::inventory::{Inventory, NodeSettings, Pooler};
 use crate::model::{Answer, Fragment, HostName, Resource, Script};
 
@@ -41,7 +42,7 @@ impl PoolerDatabase {
 /// What a pooler is asked: its databases, its settings, its file.
 #[must_use]
 pub fn pooler_fragment(inventory: &Inventory, pooler: &Pooler) -> Fragment {
-    let script = common(inventory, pooler, None, None)
+    let script = common(inventory, pooler, &[], None)
         .line("[ -r \"$config\" ] || { echo \"no file $config\" >&2; exit 1; }")
         .line("answer=$(console 10 'SHOW DATABASES') || { why >&2; exit 1; }")
         .line("printf '%s\\n--\\n' \"$answer\"")
@@ -106,7 +107,8 @@ fn configured_one(line: &str) -> Option<PoolerDatabase> {
     })
 }
 
-/// The step's script, and the seconds that it may take. Clients go on with `database_host`, or, where
+/// The step's script, and the seconds that it may take. What leads to the old primary, or to one before
+/// it that it was not told of, is led to `database_host`: clients go on with that, or, where
 /// that is none, with whom they were.
 ///
 /// # Errors
@@ -115,7 +117,7 @@ pub(super) fn pooler_script(
     inventory: &Inventory,
     host: &HostName,
     verb: PoolerVerb,
-    primary: &HostName,
+    record: &OperationRecord,
     database_host: Option<&HostName>,
 ) -> Result<(Script, u64), String> {
     let pooler = inventory.routing.poolers.get(host);
@@ -124,7 +126,11 @@ pub(super) fn pooler_script(
         inventory.postgres_of(name).ok_or_else(|| format!("{name} is not a node of the inventory"))
     };
     let new = database_host.map(node).transpose()?;
-    let script = common(inventory, pooler, Some(&node(primary)?), new.as_ref())
+    // One that has left the inventory has no address any more.
+    let earlier = record.earlier.iter().filter(|name| Some(*name) != database_host);
+    let mut old = vec![node(&record.primary)?];
+    old.extend(earlier.filter_map(|name| inventory.postgres_of(name)));
+    let script = common(inventory, pooler, &old, new.as_ref())
         // Whoever has been asleep since must not speak to it any more. No record: it is no voter.
         .line("[ \"$stored\" -ge \"$epoch\" ] || put \"$home/epoch\" \"$epoch\"");
     Ok(match verb {
@@ -150,24 +156,23 @@ pub(super) fn pooler_script(
 fn common(
     inventory: &Inventory,
     pooler: &Pooler,
-    old: Option<&NodeSettings>,
+    old: &[NodeSettings],
     new: Option<&NodeSettings>,
 ) -> Script {
-    let nodes = inventory.nodes.keys().filter_map(|name| inventory.postgres_of(name));
-    let nodes: Vec<String> = nodes.map(|n| format!("{} {}", n.address, n.port)).collect();
-    let place = |node: Option<&NodeSettings>| match node {
-        Some(node) => (node.address.clone(), node.port.to_string()),
-        None => (String::new(), String::new()),
+    let places = |nodes: &mut dyn Iterator<Item = NodeSettings>| {
+        nodes.map(|n| format!("{} {}", n.address, n.port)).collect::<Vec<_>>().join("\n")
     };
-    let ((old_host, old_port), (new_host, new_port)) = (place(old), place(new));
+    let nodes = places(&mut inventory.nodes.keys().filter_map(|name| inventory.postgres_of(name)));
+    let old = places(&mut old.iter().cloned());
+    let (new_host, new_port) =
+        new.map_or_else(Default::default, |n| (n.address.clone(), n.port.to_string()));
     Script::new()
         .set("config", &pooler.config)
         .set("port", &pooler.port.to_string())
         .set("user", &pooler.user)
         .set("only", &pooler.databases.join("\n"))
-        .set("nodes", &nodes.join("\n"))
-        .set("old_host", &old_host)
-        .set("old_port", &old_port)
+        .set("nodes", &nodes)
+        .set("old", &old)
         .set("new_host", &new_host)
         .set("new_port", &new_port)
         .set("program", include_str!("scripts/pooler.awk"))

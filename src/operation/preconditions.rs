@@ -448,6 +448,11 @@ impl Checks<'_> {
             let Some(server) = self.server(&name).cloned() else { continue };
             for parameter in NOT_LOWER {
                 let (own, wanted) = (number(&server, parameter), number(&candidate, parameter));
+                // The operation restarts the old primary, with what its file says by now.
+                let own = match self.topology.primary.as_ref() == Some(&name) {
+                    true => self.pending(&server, &name, parameter).or(own),
+                    false => own,
+                };
                 if let (Some(own), Some(wanted)) = (own, wanted)
                     && own < wanted
                 {
@@ -457,6 +462,12 @@ impl Checks<'_> {
                 }
             }
         }
+    }
+
+    /// What a parameter is to be after a restart that the server owes for it.
+    fn pending(&self, server: &ServerFacts, name: &HostName, parameter: &str) -> Option<i64> {
+        server.settings.get(parameter).filter(|s| s.pending_restart)?;
+        self.inventory.postgres_of(name)?.parameters.get(parameter)?.trim().parse().ok()
     }
 
     fn poolers(&mut self) {

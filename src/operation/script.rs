@@ -113,8 +113,7 @@ pub fn command(
             return Err("this runs on no host".to_owned());
         }
         Action::Pooler { verb, database_host } => {
-            let primary = &identity.record.primary;
-            pooler_script(inventory, host, *verb, primary, database_host.as_ref())?
+            pooler_script(inventory, host, *verb, &identity.record, database_host.as_ref())?
         }
     };
     let script = prelude.then(&body).line(")");

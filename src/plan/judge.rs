@@ -158,6 +158,15 @@ impl Look<'_> {
         self.is_false(self.around.iter().flat_map(|c| &c.when))
     }
 
+    /// What the conditions around the task say, as far as they can be known.
+    ///
+    /// # Errors
+    /// One of them cannot be evaluated.
+    pub fn around_holds(&self) -> Result<Condition, StepError> {
+        let scope = Vars::from(&self.variables());
+        self.judged(self.around.iter().flat_map(|c| &c.when), &scope, &self.unknown_names())
+    }
+
     fn is_false<'t>(&self, conditions: impl Iterator<Item = &'t Text>) -> bool {
         let scope = Vars::from(&self.variables());
         let unknown = self.unknown_names();
@@ -281,10 +290,12 @@ impl Look<'_> {
 }
 
 /// What all conditions of a task say together.
-enum Condition {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
     Holds,
+    /// The text of the one that does not.
     False(String),
-    /// In a read-only run.
+    /// In a read-only run: the task that will tell.
     KnownAfter(String),
 }
 

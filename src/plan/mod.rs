@@ -11,5 +11,5 @@ mod scope;
 mod variables;
 
 pub use choice::Choice;
-pub use judge::{Judged, Look, expand_loop, judge, questions};
+pub use judge::{Condition, Judged, Look, expand_loop, judge, questions};
 pub use scope::{Live, LoopItem, RunVars, Scope};

@@ -1,11 +1,12 @@
 //! Syntax of expressions and templates, checked before any host is asked.
 
-use super::{Common, Playbook, Task, Text, walk};
+use super::{Common, Playbook, Task, Text, segments, walk};
 use crate::step::ArgKind;
 use crate::syntax::{Diagnostic, Node, NodeKind};
 use crate::template::{TemplateError, Templates};
 
-/// Every expression and template of a playbook that cannot be read, at its place.
+/// Every expression and template of a playbook that cannot be read, and an operation without an end, at
+/// its place.
 #[must_use]
 pub fn lint(playbook: &Playbook) -> Vec<Diagnostic> {
     let mut lint = Lint { templates: Templates::new(), out: Vec::new() };
@@ -23,6 +24,7 @@ pub fn lint(playbook: &Playbook) -> Vec<Diagnostic> {
         }
         play.handlers.iter().for_each(|handler| lint.task(handler));
     }
+    lint.out.extend(segments(&playbook.plays).err().map(|complaint| *complaint));
     lint.out
 }
 

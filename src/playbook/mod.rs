@@ -6,11 +6,13 @@
 mod lint;
 mod parse;
 mod schema;
+mod segments;
 mod shipped;
 
 pub use lint::lint;
 pub use parse::{Loader, parse};
 pub use schema::schema;
+pub use segments::{Segment, segments};
 pub use shipped::{SHIPPED, shipped};
 
 use crate::step::Kind;

@@ -22,10 +22,14 @@ impl Runner {
         hit.map(|(_, task)| task.clone())
     }
 
-    /// In a read-only pass of a run that may restart: the pending change that a restart will be owed
+    /// In a read-only pass of a run that may restart, or of a task that may: the pending change that a restart will be owed
     /// for. Whether it is can only be read from the server once the change is made.
     pub(super) fn will_owe_restart(&self, at: &At<'_>, on: &HostName) -> Option<String> {
-        if at.task.kind.name != "restart" || !at.pass.options.restart {
+        let says = |(name, node): &(&str, crate::syntax::Node)| {
+            *name == "allowed" && node.to_value() == crate::model::Value::Bool(true)
+        };
+        let allowed = at.pass.options.restart || at.task.args.iter().any(says);
+        if at.task.kind.name != "restart" || !allowed {
             return None;
         }
         let all = lock(&at.pass.pending);

@@ -69,6 +69,7 @@ impl Runner {
             notices: std::sync::Mutex::default(),
             pending: std::sync::Mutex::default(),
             fatal: std::sync::Mutex::default(),
+            ended: std::sync::Mutex::default(),
         };
         let mut fragments = self.lookahead(&pass, name, link, false);
         fragments.extend(self.extra_questions_of(name));
@@ -86,6 +87,13 @@ impl Runner {
                 link.unreachable = Some(error.to_string());
                 self.unreachable(name, &error);
             }
+        }
+    }
+
+    /// After an operation of this very run: the epochs that it stored are no news to the rest.
+    pub(super) async fn note_epochs(&self) {
+        for link in self.links.values() {
+            self.note_epoch(&*link.lock().await);
         }
     }
 

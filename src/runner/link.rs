@@ -21,6 +21,9 @@ const SOCKET_DIR: &str = "/run/postgresql";
 /// For opening a SQL session, and for each statement in it.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// For dialling a host again in the middle of an operation.
+const REDIAL_DEADLINE: Duration = Duration::from_secs(4);
+
 /// Deadline of one batch of questions.
 const ASK_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -165,6 +168,11 @@ impl Link {
     /// Heeds Ctrl-C from now on: this counts how often it was pressed.
     pub fn heed(&mut self, interrupt: watch::Receiver<u8>) {
         self.interrupt = Some(interrupt);
+    }
+
+    /// From now on a host that went away is not waited for as long as one that has never answered.
+    pub(super) fn wait_less(&mut self) {
+        self.target.timeouts.connect = self.target.timeouts.connect.min(REDIAL_DEADLINE);
     }
 
     /// Whether the user has asked to stop.

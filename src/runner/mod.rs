@@ -6,6 +6,7 @@
 //! result; `play` walks plays, blocks and handlers; `gather` sends the first batch and works out
 //! who is the primary. Decisions are `plan`'s and the kinds'; this module only carries them out.
 
+mod change_over;
 mod foresee;
 mod gather;
 mod hook;
@@ -14,6 +15,7 @@ mod operate;
 mod outcome;
 mod perform;
 mod play;
+mod segment;
 mod task;
 mod tell;
 
@@ -33,6 +35,7 @@ use crate::playbook::Playbook;
 use crate::step::{Impact, Options};
 use crate::topology;
 
+pub use change_over::{NoPlan, Prospect, nobody_elects};
 pub use gather::{LiveRoles, PrimaryRule};
 pub use link::{Link, LinkError};
 pub use operate::Operated;
@@ -128,6 +131,8 @@ pub(crate) struct Pass {
     pub(crate) pending: Mutex<BTreeMap<HostName, Vec<(Resource, String)>>>,
     /// A host failed in a play with `any_errors_fatal`: nobody begins another task.
     pub(crate) fatal: Mutex<bool>,
+    /// An operation of the playbook that did not come to its good end.
+    pub(crate) ended: Mutex<Option<Exit>>,
 }
 
 /// One host in one pass.
@@ -207,6 +212,13 @@ impl Runner {
 
     pub(crate) fn facts_of(&self, host: &HostName) -> Option<Arc<NodeFacts>> {
         lock(&self.facts).get(host).cloned()
+    }
+
+    /// The nodes that the command line leaves out of this run.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<HostName> {
+        let nodes = self.vars.inventory.nodes.keys();
+        nodes.filter(|name| !self.select.hosts.contains(name)).cloned().collect()
     }
 
     /// The status document of what was seen.
@@ -298,6 +310,7 @@ impl Runner {
             notices: Mutex::default(),
             pending: Mutex::default(),
             fatal: Mutex::default(),
+            ended: Mutex::default(),
         };
         self.enter_hosts(&pass).await;
         self.plays(&pass).await;
@@ -360,6 +373,7 @@ impl Runner {
         for state in lock(&pass.hosts).values() {
             exit = state.out.map_or(exit, |out| exit.worst(out));
         }
+        exit = lock(&pass.ended).map_or(exit, |ended| exit.worst(ended));
         let pending = recaps.iter().any(|r| r.changed > 0 || r.deferred > 0);
         if pass.options.check && pending {
             exit = exit.worst(Exit::ChangesPending);

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::link::{Link, LinkError};
 use super::{Runner, hook, lock};
 use crate::event::{Detail, Event, Kind, Status};
-use crate::model::{Fragment, HostName};
+use crate::model::{Fragment, HostName, Resource};
 use crate::operation::{
     Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
     Step, command, hook_environment, pooler_fragment, pooler_seen, preflight, preflight_fragments,
@@ -34,7 +34,34 @@ pub struct Operated {
 impl Runner {
     /// Facts of all hosts and what the preconditions ask besides, in one round trip a host.
     pub async fn look_before(&self, candidate: &HostName) -> Looked {
-        let options = Options { check: true, ..Options::default() };
+        let (nodes, poolers) = self.ask_besides(candidate);
+        self.first_batch(&Options { check: true, ..Options::default() }).await;
+        self.looked(candidate, nodes, poolers).await
+    }
+
+    /// The same in the middle of a run: everything is looked at anew.
+    pub(super) async fn look_again_before(&self, candidate: &HostName) -> Looked {
+        let (nodes, poolers) = self.ask_besides(candidate);
+        let asked = self.links.iter().map(|(name, link)| async move {
+            let mut held = link.lock().await;
+            let besides = self.extra_questions_of(name);
+            held.forget(&besides);
+            held.invalidate(&[Resource::Postgres]);
+            let mut all = held.stale_facts();
+            all.extend(besides);
+            if held.unreachable.is_none() && held.ask(&all).await.is_ok() {
+                self.note_facts(&held);
+            }
+        });
+        join_all(asked).await;
+        self.looked(candidate, nodes, poolers).await
+    }
+
+    /// What the preconditions ask of nodes and of poolers; it is asked with whatever is asked next.
+    fn ask_besides(
+        &self,
+        candidate: &HostName,
+    ) -> (BTreeMap<HostName, Vec<Fragment>>, BTreeMap<HostName, Fragment>) {
         let inventory = &self.vars.inventory;
         let of_node = |node| preflight_fragments(inventory, node, candidate);
         let nodes: BTreeMap<HostName, Vec<Fragment>> =
@@ -50,13 +77,22 @@ impl Runner {
             questions.entry(name.clone()).or_default().push(fragment.clone());
         }
         *lock(&self.extra_questions) = questions;
-        self.first_batch(&options).await;
+        (nodes, poolers)
+    }
+
+    async fn looked(
+        &self,
+        candidate: &HostName,
+        nodes: BTreeMap<HostName, Vec<Fragment>>,
+        poolers: BTreeMap<HostName, Fragment>,
+    ) -> Looked {
         let mut looked = Looked::default();
         for (name, fragments) in nodes {
             let Some(link) = self.links.get(&name) else { continue };
             let link = link.lock().await;
             let answers: Option<Vec<_>> = fragments.iter().map(|f| link.lookup(f)).collect();
-            let seen = answers.and_then(|a| preflight(inventory, &a, name == *candidate));
+            let own = name == *candidate;
+            let seen = answers.and_then(|a| preflight(&self.vars.inventory, &a, own));
             looked.nodes.extend(seen.map(|p| (name.clone(), p)));
         }
         for (name, fragment) in poolers {
@@ -88,6 +124,9 @@ impl Runner {
         mut identity: Identity,
         elect: &(dyn Fn(&Known) -> Result<Plan, String> + Sync),
     ) -> Operated {
+        for link in self.links.values() {
+            link.lock().await.wait_less();
+        }
         let (mut began, mut outage) = (None, None);
         let (mut pausing, mut held) = (None, None);
         loop {
@@ -184,7 +223,7 @@ impl Runner {
         };
         let mut link = link.lock().await;
         let sent = send(&mut link, command).await;
-        link.invalidate(&[crate::model::Resource::Everything]);
+        link.invalidate(&[Resource::Everything]);
         match sent {
             Ok((rc, stdout, stderr)) => read_outcome(&step.action, rc, &stdout, &stderr),
             Err(error) if error.never_ran() => Outcome::Failed(error.to_string()),

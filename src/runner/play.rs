@@ -10,7 +10,7 @@ use crate::event::{Event, Kind};
 use crate::inventory::match_hosts;
 use crate::model::{Exit, HostName, Value};
 use crate::plan::{LoopItem, expand_loop};
-use crate::playbook::{Block, Common, Item, Play, Serial, Task, walk};
+use crate::playbook::{Block, Common, Item, Play, Segment, Serial, Task, segments, walk};
 
 /// How a list of tasks ended on a host.
 #[derive(Debug)]
@@ -22,42 +22,71 @@ pub(crate) enum Flow {
 }
 
 impl Runner {
-    /// Every play in order; the end of a play is a barrier.
+    /// Every play in order; the end of a play is a barrier. What belongs to an operation is done as one.
     pub(crate) async fn plays(&self, pass: &Pass) {
-        for play in &self.playbook.plays {
-            if self.interrupted() {
-                return;
-            }
-            if !self.play_has_tasks(play) {
-                continue;
-            }
-            self.refresh(pass).await;
-            let hosts = match match_hosts(&play.hosts.text, &self.vars.inventory, &self.roles()) {
-                Ok(hosts) => hosts,
-                Err(error) => {
-                    self.emit(Event::run(
-                        Kind::Refused { code: "bad_pattern".into(), hint: None },
-                        format!("{} ({})", error, play.hosts.span.place()),
-                    ));
-                    return;
+        let segments = match segments(&self.playbook.plays) {
+            Ok(segments) => segments,
+            Err(complaint) => return self.bad_play("bad_operation", &complaint.message),
+        };
+        for segment in segments {
+            let goes_on = match segment {
+                Segment::Operation(plays) if !self.interrupted() => {
+                    self.operation(pass, plays).await
+                }
+                Segment::Operation(_) => false,
+                Segment::Plays(plays) => {
+                    let mut goes_on = true;
+                    for play in plays {
+                        goes_on = goes_on && self.play(pass, play).await;
+                    }
+                    goes_on
                 }
             };
-            let hosts = self.still_in(pass, hosts);
-            if hosts.is_empty() {
-                continue;
-            }
-            let kind = Kind::PlayStarted { hosts: hosts.len() };
-            self.emit(Event { play: Some(play.name.clone()), ..Event::run(kind, "") });
-            for batch in batches(&hosts, &play.serial) {
-                self.batch(pass, play, batch).await;
-                let failed = self.still_in(pass, batch.to_vec()).len() < batch.len();
-                if failed && (play.any_errors_fatal || !play.serial.is_empty()) {
-                    // A rolling play stops at the first surprise, and the run with it: the hosts
-                    // that it did not come to, and the plays after it, are left as they are.
-                    return;
-                }
+            if !goes_on {
+                return;
             }
         }
+    }
+
+    fn bad_play(&self, code: &str, message: &str) {
+        self.emit(Event::run(Kind::Refused { code: code.to_owned(), hint: None }, message));
+    }
+
+    /// One play on its hosts as they are now. False: the run ends here.
+    async fn play(&self, pass: &Pass, play: &Play) -> bool {
+        if self.interrupted() {
+            return false;
+        }
+        if !self.play_has_tasks(play) {
+            return true;
+        }
+        self.refresh(pass).await;
+        let hosts = match match_hosts(&play.hosts.text, &self.vars.inventory, &self.roles()) {
+            Ok(hosts) => self.still_in(pass, hosts),
+            Err(error) => {
+                self.bad_play("bad_pattern", &format!("{error} ({})", play.hosts.span.place()));
+                return false;
+            }
+        };
+        if hosts.is_empty() {
+            return true;
+        }
+        let kind = Kind::PlayStarted { hosts: hosts.len() };
+        self.emit(Event { play: Some(play.name.clone()), ..Event::run(kind, "") });
+        for (number, batch) in batches(&hosts, &play.serial).into_iter().enumerate() {
+            if number > 0 {
+                // The next in turn looks at what the one before it has left.
+                self.refresh(pass).await;
+            }
+            self.batch(pass, play, batch).await;
+            let failed = self.still_in(pass, batch.to_vec()).len() < batch.len();
+            if failed && (play.any_errors_fatal || !play.serial.is_empty()) {
+                // A rolling play stops at the first surprise, and the run with it: the hosts
+                // that it did not come to, and the plays after it, are left as they are.
+                return false;
+            }
+        }
+        true
     }
 
     async fn batch(&self, pass: &Pass, play: &Play, hosts: &[HostName]) {

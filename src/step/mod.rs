@@ -102,6 +102,8 @@ pub struct Options {
     pub check: bool,
     /// Data directories that the user named as expendable, as `node:path`.
     pub destroy: Vec<String>,
+    /// Nodes of the inventory that the command line leaves out of the run.
+    pub left_out: Vec<HostName>,
 }
 
 /// What a kind found out.
@@ -423,8 +425,18 @@ pub fn data(pairs: &[(&str, Value)]) -> Map {
 /// Whether a kind never changes its host.
 #[must_use]
 pub fn only_looks(kind: &Kind) -> bool {
-    const LOOK: [&str; 10] = [
-        "assert", "debug", "fail", "meta", "pause", "rejoin", "set_fact", "slurp", "stat",
+    const LOOK: [&str; 12] = [
+        "assert",
+        "debug",
+        "fail",
+        "meta",
+        "pause",
+        "rejoin",
+        "restart_due",
+        "set_fact",
+        "slurp",
+        "stat",
+        "upgrade_due",
         "wait_for",
     ];
     LOOK.contains(&kind.name)

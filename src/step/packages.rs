@@ -291,6 +291,12 @@ fn apt_line(args: &Args, state: &str, words: &[String]) -> Result<String, StepEr
     Ok(line)
 }
 
+/// The program that brings these installed packages to their newest version and starts no service.
+pub(super) fn upgrade_body(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    apt_body(&format!("{APT} install --only-upgrade {}", names.join(" ")), false, true)
+}
+
 /// The program around the call: repairs an interrupted dpkg first (waiting for one that is still
 /// at work), refreshes stale lists once if a package is unknown or gone from the mirror.
 ///

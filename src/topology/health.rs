@@ -120,6 +120,10 @@ fn version(instance: &InstanceFacts, settings: &NodeSettings, found: &mut Vec<Fi
         let message = format!("runs {}, installed is {binary}", server.version);
         let finding = Finding::new("version_differs", message).hint("pgorch apply --restart");
         found.push(finding.severity(Severity::Info));
+    } else if instance.owes_new_binaries() {
+        let message = "its binaries were replaced since it started";
+        let finding = Finding::new("version_differs", message).hint("pgorch restart --switchover");
+        found.push(finding.severity(Severity::Info));
     }
 }
 

@@ -116,6 +116,15 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// For an operation: while it waits for a dead host clients wait too. sshd answers keepalives however
+    /// long a command runs, so that only the host's own silence counts: three seconds of it.
+    #[must_use]
+    pub fn watchful(self) -> Self {
+        Timeouts { keepalive: Duration::from_secs(1), keepalive_max: 2, ..self }
+    }
+}
+
 impl Target {
     /// A target with defaults: port 22, no keys, strict host keys, no known_hosts file.
     #[must_use]

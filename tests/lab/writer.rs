@@ -2,11 +2,14 @@
 //! the rows that were acknowledged.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgorch::lab;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio_postgres::NoTls;
 
 use super::Cluster;
@@ -35,6 +38,17 @@ pub(crate) struct Ledger {
 impl Writer {
     /// Makes the table and begins to write, to the named nodes only.
     pub(crate) fn start(cluster: &Cluster, nodes: &[&str], first: i64) -> Self {
+        Writer::start_in(cluster, nodes, first, None)
+    }
+
+    /// The same in the network of a lab host.
+    pub(crate) fn start_in(
+        cluster: &Cluster,
+        nodes: &[&str],
+        first: i64,
+        network: Option<&Network>,
+    ) -> Self {
+        let network = network.map(Network::open);
         let lab = lab::status(&cluster.key()).expect("a lab");
         let address = |name: &&str| {
             let host = lab.hosts.iter().find(|h| h.name == **name).expect("a host");
@@ -44,6 +58,10 @@ impl Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
+            if let Some(network) = network {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(network.as_fd(), kind).expect("a network");
+            }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(write(&hosts.join(","), first, &stopped))
         });
@@ -53,6 +71,34 @@ impl Writer {
     pub(crate) fn end(self) -> Ledger {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("it ends")
+    }
+}
+
+/// The network of a lab host, for clients on this machine that are to be where that host is.
+pub(crate) struct Network {
+    file: File,
+}
+
+impl Network {
+    /// The host must be up. A process whose network it is may end at any time: the open file keeps it.
+    pub(crate) fn of(cluster: &Cluster, host: &str) -> Self {
+        let wanted = cluster.sh(host, "readlink /proc/1/ns/net");
+        let processes = std::fs::read_dir("/proc").expect("processes");
+        let mut files = processes.filter_map(|entry| {
+            let path = entry.ok()?.path().join("ns/net");
+            let link = std::fs::read_link(&path).ok()?;
+            if link.to_string_lossy() == wanted { File::open(path).ok() } else { None }
+        });
+        Network { file: files.next().expect("a process of the host") }
+    }
+
+    /// Where other programs find it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    }
+
+    fn open(&self) -> File {
+        self.file.try_clone().expect("a network")
     }
 }
 
@@ -87,6 +133,11 @@ async fn write(hosts: &str, first: i64, stop: &AtomicBool) -> Ledger {
 impl Ledger {
     pub(crate) fn len(&self) -> usize {
         self.acknowledged.len()
+    }
+
+    /// How many rows were acknowledged after this moment.
+    pub(crate) fn since(&self, moment: Instant) -> usize {
+        self.acknowledged.iter().filter(|(_, at)| *at > moment).count()
     }
 
     /// The longest time between two acknowledged rows.

@@ -169,6 +169,7 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 elected: false,
                 primary: "node1".into(),
                 candidate: "node3".into(),
+                earlier: Vec::new(),
                 state: OperationState::Open,
                 started: String::new(),
             });
@@ -364,4 +365,23 @@ fn all_are_told_at_once() {
     let checks = seen.checks();
     let levels: Vec<Level> = checks.iter().map(|c| c.level).collect();
     assert_eq!(levels, [Level::Refused, Level::Refused, Level::Warning], "{checks:#?}");
+}
+
+/// The old primary is restarted by the switchover: with what its file says, where that is why it owes one.
+#[test]
+fn a_parameter_that_waits_for_a_restart_of_the_primary_counts_as_it_will_be() {
+    let mut seen = Seen::of(ASYNC);
+    let parameters = &mut seen.inventory.postgres.parameters;
+    parameters.insert("max_connections".to_owned(), "200".to_owned());
+    for (node, value) in [("node1", "100"), ("node2", "200"), ("node3", "200")] {
+        seen.set(node, "max_connections", value);
+    }
+    let refused =
+        |seen: &Seen| seen.checks().iter().any(|c| c.code == "switchover_parameter_lower");
+    assert!(refused(&seen), "nothing says that it will be raised");
+    let settings = &mut seen.server("node1").settings;
+    settings.get_mut("max_connections").expect("set").pending_restart = true;
+    assert!(!refused(&seen));
+    seen.inventory.postgres.parameters["max_connections"] = "150".to_owned();
+    assert!(refused(&seen));
 }

@@ -139,6 +139,7 @@ impl Controller {
             controller: self.name.clone(),
             primary: primary.clone(),
             candidate: candidate.clone(),
+            earlier: Vec::new(),
             state: OperationState::Open,
             proof: Proof::CleanStop,
             elected: false,

@@ -11,6 +11,7 @@
 mod act;
 mod cases;
 mod checks;
+mod chosen;
 
 mod controller;
 mod random;

@@ -113,6 +113,7 @@ fn a_task_without_a_place_in_an_operation_is_named() {
         ("package: { name: vim }", "\"package\" has no place in an operation"),
         ("stop: { timeout: -1 }", "\"-1\" is no number"),
         ("command: \"unclosed 'quote\"", "never closed"),
+        ("stop:\n      when: facts.cpus > 1", "an operation is done as a whole"),
     ] {
         let text = format!("- hosts: primary\n  tasks:\n    - name: It\n      {task}\n");
         let error =
@@ -226,6 +227,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         elected: false,
         primary: host("node1"),
         candidate: host(candidate),
+        earlier: Vec::new(),
         state,
         started: String::new(),
     }

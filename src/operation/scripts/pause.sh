@@ -15,7 +15,7 @@ if whole; then
   esac
 else
   names=$(pick "$old")
-  [ -n "$names" ] || refuse "none of its databases points at $old_host:$old_port"
+  [ -n "$names" ] || refuse "none of its databases points at $old"
   rc=0
   answer=$(each PAUSE "$names") || rc=$?
 fi

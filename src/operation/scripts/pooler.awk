@@ -2,7 +2,8 @@
 # where it is not empty nothing else counts.
 #
 # mode "list": the configuration's [databases] as NAME, HOST, PORT with a tab between.
-# mode "move": the configuration, in which the entries at old_host and old_port have new_host and new_port.
+# mode "move": the configuration, in which the entries at a place of "old" of the environment ("HOST PORT"
+# lines) have new_host and new_port.
 # mode "shown": of the answer to SHOW DATABASES (tabs between) the names, quoted, whose "HOST PORT" is a
 # line of "places" (with elsewhere=1: is none), and with paused=1 only those that are paused.
 
@@ -57,7 +58,7 @@ function entry(at, c) {
 function put(from, to, text) { $0 = substr($0, 1, from - 1) text substr($0, to) }
 
 function move() {
-  if (host != old_host || port + 0 != old_port + 0) return
+  if (!index("\n" ENVIRON["old"] "\n", "\n" host " " (port + 0) "\n")) return
   if (port_from > host_from) put(port_from, port_to, new_port)
   if (!port_from && port + 0 != new_port + 0) put(host_to, host_to, " port=" new_port)
   put(host_from, host_to, new_host)

@@ -1,8 +1,7 @@
-# Before the steps of a pooler. Set: config, port, user, only (names, a line each), old_host, old_port,
-# new_host, new_port (empty: the same), nodes ("HOST PORT" of each, a line each), program (pooler.awk).
-export LC_ALL=C only
+# Before the steps of a pooler. Set: config, port, user, only (names, a line each), old and nodes ("HOST
+# PORT" of each, a line each), new_host, new_port (empty: the same), program (pooler.awk).
+export LC_ALL=C only old
 tab=$(printf '\t')
-old="$old_host $old_port"
 stop=1
 # The socket's directory may be one that comes and goes with a service (RuntimeDirectory=): it is
 # looked for each time, and nothing is left there.

@@ -3,8 +3,8 @@ set -- 'SHOW DATABASES'
 if [ -n "$new_host" ]; then
   # Beside the file that a link may lead to, with its owner and mode, and whole or not at all.
   real=$(readlink -f -- "$config") && [ -f "$real" ] || fail "no file $config"
-  awk -v mode=move -v old_host="$old_host" -v old_port="$old_port" -v new_host="$new_host" \
-    -v new_port="$new_port" "$program" "$real" >"$real.pgorch-new" || fail "cannot write $real.pgorch-new"
+  awk -v mode=move -v new_host="$new_host" -v new_port="$new_port" "$program" "$real" \
+    >"$real.pgorch-new" || fail "cannot write $real.pgorch-new"
   if [ "$(cat "$real")" = "$(cat "$real.pgorch-new")" ]; then
     rm -f "$real.pgorch-new"
   else
@@ -26,7 +26,7 @@ stop=1
 shown=$answer
 if [ -n "$new_host" ]; then
   left=$(pick "$old" | tr '\n' ' ')
-  [ -z "$left" ] || fail "$left still points at $old_host:$old_port after RELOAD, see its log"
+  [ -z "$left" ] || fail "$left still points at $(echo $old) after RELOAD, see its log"
 fi
 let_go || fail "$(why)"
 say done 'clients go on'

@@ -27,9 +27,11 @@ mod role;
 mod role_sql;
 mod service;
 mod slot;
+mod spare;
 mod sync;
 mod sync_plan;
 mod sync_script;
+mod upgrade;
 mod vip;
 mod wait;
 
@@ -48,6 +50,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &service::START,
     &service::STOP,
     &service::RESTART,
+    &service::RESTART_DUE,
     &service::RELOAD,
     &role::KIND,
     &database::KIND,
@@ -61,6 +64,9 @@ pub(super) const KINDS: &[&Kind] = &[
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,
+    &spare::KIND,
+    &upgrade::UPGRADE_DUE,
+    &upgrade::MINOR_UPGRADE,
     &leftovers::SLOTS,
     &leftovers::DATA,
     &sync::KIND,

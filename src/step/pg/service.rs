@@ -32,10 +32,26 @@ pub(super) const RESTART: Kind = Kind {
     args: &[
         TIMEOUT,
         ArgSpec::new("force", ArgKind::Bool, "also without a debt; --restart is still needed."),
+        ArgSpec::new(
+            "allowed",
+            ArgKind::Bool,
+            "restarting is what the playbook is for: --restart is not needed, a yes is.",
+        ),
     ],
     files: no_files,
     probe: no_probe,
     diff: restart,
+};
+
+pub(super) const RESTART_DUE: Kind = Kind {
+    name: "restart_due",
+    aliases: &[],
+    summary: "whether the server owes a restart, and why; changes nothing.",
+    free_form: None,
+    args: &[ArgSpec::new("force", ArgKind::Bool, "it is due whatever the server owes.")],
+    files: no_files,
+    probe: no_probe,
+    diff: restart_due,
 };
 
 pub(super) const STOP: Kind = Kind {
@@ -262,7 +278,7 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         return Ok(Verdict::with_data(data(&[("pending", false.into())])));
     }
     let text = debts.join("; ");
-    if !ctx.options.restart {
+    if !ctx.options.restart && !args.bool("allowed")?.unwrap_or(false) {
         let notices = vec![text];
         let data = data(&[("pending", true.into())]);
         return Ok(Verdict::Satisfied(Report { data, notices, ..Report::default() }));
@@ -285,20 +301,37 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     Ok(Verdict::Change(change))
 }
 
+fn restart_due(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
+    common::own(ctx)?;
+    let Some(instance) = common::instance(ctx) else {
+        return Ok(Verdict::NotYet(format!("{} has not been looked at", ctx.host)));
+    };
+    let mut debts = debts(instance);
+    if debts.is_empty() && args.bool("force")?.unwrap_or(false) {
+        debts.push("asked for".to_owned());
+    }
+    let why = debts.join("; ");
+    let data = data(&[("needed", (!debts.is_empty()).into()), ("why", why.clone().into())]);
+    let message = (!why.is_empty()).then(|| format!("due: {why}"));
+    Ok(Verdict::Satisfied(Report { message, data, ..Report::default() }))
+}
+
 /// Why a running server should be restarted. Read from the node, never remembered.
 fn debts(instance: &InstanceFacts) -> Vec<String> {
     let Some(server) = &instance.server else { return Vec::new() };
     let mut debts: Vec<String> = pending_notice(server).into_iter().collect();
-    if let Some(binary) = &instance.binary_version {
-        // `15.18 (Debian ...)` on either side; the number is what counts.
-        let number = |s: &str| s.split_whitespace().next().unwrap_or_default().to_owned();
-        if !server.version.is_empty() && number(binary) != number(&server.version) {
-            debts.push(format!(
-                "the installed binaries are {}, the server runs {}",
-                number(binary),
-                number(&server.version)
-            ));
-        }
-    }
+    debts.extend(binaries_owed(instance));
     debts
+}
+
+/// What newer binaries wait for a restart, in words.
+pub(super) fn binaries_owed(instance: &InstanceFacts) -> Option<String> {
+    let server = instance.server.as_ref().filter(|_| instance.owes_new_binaries())?;
+    let installed = instance.binary_version.as_deref().unwrap_or_default();
+    Some(match installed == server.version {
+        true => format!("the binaries of {installed} were replaced since the server started"),
+        false => {
+            format!("the installed binaries are {installed}, the server runs {}", server.version)
+        }
+    })
 }

@@ -74,6 +74,7 @@ const CASES: &[(&str, Spoil)] = &[
                 controller: "dba@bastion".to_owned(),
                 primary: HostName::from("node1"),
                 candidate: HostName::from("node2"),
+                earlier: Vec::new(),
                 state: crate::facts::OperationState::Open,
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
@@ -259,6 +260,12 @@ fn minor_versions_are_for_information() {
     info version_differs node2: runs 15.19, the primary 15.20
     info version_differs node3: runs 15.19, installed is 15.20
         -> pgorch apply --restart
+    ");
+    let mut world = World::new();
+    world.instance("node3").binary_replaced = true;
+    insta::assert_snapshot!(lines(&world), @r"
+    info version_differs node3: its binaries were replaced since it started
+        -> pgorch restart --switchover
     ");
 }
 
