@@ -81,6 +81,13 @@ pub struct Timing {
     pub restart_in_place: Duration,
 }
 
+/// The fast profile, held by the watchdog.
+impl Default for Timing {
+    fn default() -> Self {
+        Timing::profile(Profile::Fast, Hold::Watchdog)
+    }
+}
+
 /// Storing the intent and giving the grant (0.1 s), and the promotion of a standby with little to
 /// replay (0.3 s; 0.11 s measured on an idle server).
 const TAIL: Duration = ms(400);
@@ -172,7 +179,10 @@ impl Timing {
     /// much later; so the bound counts from the true end.
     #[must_use]
     pub fn feed_less(&self) -> Duration {
-        SYSTEMD_LATE
+        match self.hold {
+            Hold::Watchdog => SYSTEMD_LATE,
+            Hold::Timer => Duration::ZERO,
+        }
     }
 
     /// `TimeoutAbortSec` of the server's unit: from the watchdog's SIGQUIT to SIGKILL, so that both are
@@ -312,10 +322,7 @@ impl Timing {
         if self.stop_bound < ms(400) {
             return Some("stop_bound is shorter than 400 ms: PID 1 may be 300 ms late".to_owned());
         }
-        let late = match self.hold {
-            Hold::Watchdog => self.feed_less(),
-            Hold::Timer => Duration::ZERO,
-        };
+        let late = self.feed_less();
         let needed = self.guard_period + self.pass_limit + late;
         if self.reply_timeout <= needed {
             return Some(format!(
