@@ -36,7 +36,7 @@ fn last_confirmed(lab: &Guarded) -> (i64, usize) {
 /// Every process of the server is stopped and nobody continues it: it is killed as it is, and confirms
 /// nothing any more.
 pub(super) fn all_processes(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     lab.until_guard("node1", "acknowledged");
     pinned(lab);
     let begin = Guarded::now();

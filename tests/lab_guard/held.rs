@@ -12,7 +12,7 @@ fn end_of_lease(lab: &Guarded) -> i64 {
 
 /// Without a controller a healthy primary stays up, and so does a standby.
 pub(super) fn by_standbys(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     lab.until_guard("node1", "acknowledged");
     let start = lab.sh("node1", &format!("systemctl show -p ActiveEnterTimestampMonotonic {UNIT}"));
     std::thread::sleep(Duration::from_secs(8));

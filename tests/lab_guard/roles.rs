@@ -94,7 +94,7 @@ pub(super) fn switched_over(lab: &Guarded) {
     lab.settled("node2");
     lab.until_guard("node1", "standby");
     // Its lease of the promotion ends, and the standbys keep it.
-    lab.sh("node2", &format!("{GUARD} shorten 1"));
+    lab.sh("node2", &format!("{GUARD} shorten 3"));
     lab.until_guard("node2", "acknowledged");
     lab.run(&["restart", "node2", "-y"]).exits(0);
     lab.settled("node2");
@@ -112,7 +112,7 @@ pub(super) fn paused(lab: &Guarded) {
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
     }
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     std::thread::sleep(Duration::from_secs(5));
     assert!(!lab.down("node1"));
     assert_eq!(lab.reading("node1", "guard"), "paused");
