@@ -80,7 +80,7 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
 
 /// Somebody promotes a standby past pgorch: nobody has given it a lease, and it is ended.
 pub(super) fn promoted_by_hand(lab: &Guarded) {
-    lab.cluster.sql("node2", "SELECT pg_promote(true, 5)");
+    lab.cluster.sql("node2", "SELECT pg_promote(false)");
     std::thread::sleep(Duration::from_secs(3));
     assert!(lab.down("node2"), "it lives on");
     assert_eq!(lab.cluster.sql("node1", "SELECT pg_is_in_recovery()"), "f");
@@ -108,7 +108,6 @@ pub(super) fn paused(lab: &Guarded) {
     let boot = lab.reading("node1", "boot");
     let epoch = lab.sh("node1", "head -n 1 /var/lib/pgorch/gd/epoch");
     lab.sh("node1", &format!("{GUARD} pause {epoch} {boot}"));
-    lab.sh("node1", "systemctl restart pgorch-gd-guard.timer");
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
     }
@@ -119,10 +118,10 @@ pub(super) fn paused(lab: &Guarded) {
     lab.sh("node1", &format!("{GUARD} unpause 2>&1 || :"));
     std::thread::sleep(Duration::from_secs(1));
     assert!(lab.down("node1"), "no lease and no standbys");
-    for node in ["node2", "node3"] {
+    for node in ["node1", "node2", "node3"] {
         lab.run(&["start", node, "-y"]).exits(0);
     }
-    lab.back("node1");
+    lab.settled("node1");
 }
 
 /// With "mode: manual" nothing of it is left, and the server runs on.
