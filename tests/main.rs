@@ -14,6 +14,7 @@ mod lab_language;
 mod lab_poolers;
 mod lab_rejoin;
 mod lab_switchover;
+mod lab_vip;
 mod layering;
 mod observed;
 mod poolers;
