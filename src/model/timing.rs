@@ -417,10 +417,15 @@ mod tests {
 
     #[test]
     fn a_change_waits_with_the_larger_of_both() {
-        let both = WATCHDOG.larger(&TIMER);
-        assert_eq!(both.wait_lease(), TIMER.elsewhere(WATCHDOG.lease + TIMER.reaction()));
-        assert_eq!(both, Timing { hold: Hold::Timer, ..WATCHDOG });
-        assert_eq!(CALM_TIMER.larger(&WATCHDOG).wait_lease(), CALM_TIMER.wait_lease());
+        let all = [WATCHDOG, TIMER, CALM_WATCHDOG, CALM_TIMER];
+        for (one, other) in all.iter().flat_map(|one| all.iter().map(move |other| (one, other))) {
+            let both = one.larger(other);
+            for each in [one, other] {
+                assert!(both.wait_lease() >= each.wait_lease(), "{one:?} {other:?}");
+                assert!(both.wait_acknowledged() >= each.wait_acknowledged());
+            }
+        }
+        assert_eq!(WATCHDOG.larger(&WATCHDOG), WATCHDOG);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod initdb;
 mod ladder;
 mod leftovers;
 mod members;
+mod membership;
 mod operation;
 mod parameters;
 mod passfile;
@@ -57,6 +58,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &rejoin::REWIND,
     &fence::KIND,
     &guard::KIND,
+    &membership::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,
