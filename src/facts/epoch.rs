@@ -41,6 +41,9 @@ pub enum Proof {
     Fenced,
     /// Its host is switched off, by the inventory's command.
     Stonith,
+    /// Its host cannot be reached: so many standbys receive nothing any more that no commit can be confirmed,
+    /// and what was confirmed is on one of them.
+    Quorum,
     /// None; the operator has accepted that.
     RiskAccepted,
 }
