@@ -19,6 +19,7 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     sync_standbys(inventory, tree, out);
     synchronous_commit(inventory, tree, out);
     poolers(inventory, tree, out);
+    super::automatic::possible(inventory, tree, out);
     vip(inventory, tree, out);
 }
 

@@ -11,6 +11,7 @@ mod lsn;
 mod probe;
 mod secret;
 mod shell;
+mod timing;
 mod words;
 
 pub use exit::Exit;
@@ -19,6 +20,7 @@ pub use lsn::{BadLsn, Lsn};
 pub use probe::{Answer, Ask, Fragment, Resource};
 pub use secret::{MASK, Redactor, Secret};
 pub use shell::{Script, quote};
+pub use timing::{Hold, Profile, Timing};
 pub use words::split_words;
 
 /// The dynamic value of variables, arguments and registered results.

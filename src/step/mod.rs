@@ -425,10 +425,11 @@ pub fn data(pairs: &[(&str, Value)]) -> Map {
 /// Whether a kind never changes its host.
 #[must_use]
 pub fn only_looks(kind: &Kind) -> bool {
-    const LOOK: [&str; 12] = [
+    const LOOK: [&str; 13] = [
         "assert",
         "debug",
         "fail",
+        "guard_members",
         "meta",
         "pause",
         "rejoin",

@@ -13,11 +13,13 @@ mod extension;
 mod fence;
 mod files;
 mod follow;
+mod guard;
 mod hba;
 mod initdb;
 mod ladder;
 mod leftovers;
 mod members;
+mod membership;
 mod operation;
 mod parameters;
 mod passfile;
@@ -61,6 +63,8 @@ pub(super) const KINDS: &[&Kind] = &[
     &rejoin::REJOIN,
     &rejoin::REWIND,
     &fence::KIND,
+    &guard::KIND,
+    &membership::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,
