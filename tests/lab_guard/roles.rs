@@ -50,6 +50,8 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
         controller: "test".to_owned(),
         proof: Proof::default(),
         elected: false,
+        earlier: Vec::new(),
+        over: false,
         started: String::new(),
     };
     let stored = lab.sh("node3", "head -n 1 /var/lib/pgorch/gd/epoch 2>/dev/null || echo 0");
