@@ -12,6 +12,7 @@ mod lab_language;
 mod lab_poolers;
 mod lab_rejoin;
 mod lab_switchover;
+mod lab_watch;
 mod layering;
 mod observed;
 mod poolers;

@@ -343,7 +343,7 @@ pub(super) fn show_plan(common: &Common, plan: &Plan) {
         Proof::CleanStop => {
             "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
         }
-        Proof::Fenced | Proof::Stonith => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
+        Proof::Fenced | Proof::Stonith | Proof::LeaseOver => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
         Proof::RiskAccepted => {
             "impact: what the old primary had not sent is lost; if it lives, there are TWO PRIMARIES\n"
         }

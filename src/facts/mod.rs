@@ -17,7 +17,7 @@ mod instance;
 mod server;
 
 pub use crate::postgres::Setting;
-pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof};
+pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof, read as read_epoch};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 

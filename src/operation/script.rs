@@ -95,7 +95,7 @@ pub fn command(
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::ControllerHook { .. } | Action::Stonith { .. } => {
+        Action::ControllerHook { .. } | Action::Stonith { .. } | Action::LeaseOver => {
             return Err("this runs on no host".to_owned());
         }
         Action::Pooler { verb, database_host } => {
@@ -389,7 +389,11 @@ fn hook(argv: &[String]) -> Script {
 fn changes(action: &Action) -> bool {
     !matches!(
         action,
-        Action::Checkpoint | Action::Position | Action::Received { .. } | Action::Settle { .. }
+        Action::Checkpoint
+            | Action::LeaseOver
+            | Action::Position
+            | Action::Received { .. }
+            | Action::Settle { .. }
     )
 }
 

@@ -17,7 +17,7 @@ use crate::step::Kind;
 use crate::syntax::{Entry, Node, Span};
 
 /// A playbook with all its imports resolved.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Playbook {
     pub plays: Vec<Play>,
 }
@@ -30,7 +30,7 @@ pub struct Text {
 }
 
 /// One play: hosts and what to do there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Play {
     pub name: String,
     pub hosts: Text,
@@ -68,14 +68,14 @@ pub struct Common {
 }
 
 /// One entry of a task list.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     Task(Box<Task>),
     Block(Box<Block>),
 }
 
 /// `block:` with `rescue:` and `always:`; an included file is a block too.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block {
     pub name: Option<String>,
     pub common: Common,
@@ -87,6 +87,7 @@ pub struct Block {
 }
 
 /// One task.
+#[derive(Clone)]
 pub struct Task {
     /// Unique within the playbook, in reading order.
     pub id: usize,

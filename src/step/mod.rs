@@ -297,8 +297,17 @@ impl Verdict {
 /// whole, and nowhere else.
 #[must_use]
 pub fn is_operation(kind: &Kind) -> bool {
-    const OPERATION: [&str; 8] =
-        ["preconditions", "epoch", "slots", "pooler", "fence", "revoke", "position", "promote"];
+    const OPERATION: [&str; 9] = [
+        "preconditions",
+        "epoch",
+        "slots",
+        "pooler",
+        "fence",
+        "revoke",
+        "position",
+        "lease_over",
+        "promote",
+    ];
     OPERATION.contains(&kind.name)
 }
 

@@ -97,6 +97,7 @@ impl World {
             Action::Pooler { .. }
             | Action::Fence { .. }
             | Action::Stonith { .. }
+            | Action::LeaseOver
             | Action::Unfence
             | Action::Revoke
             | Action::Unrevoke

@@ -1,0 +1,296 @@
+//! The controller's side of the lease: which renewals are sent, and when the old primary can confirm
+//! nothing any more although nobody can ask it.
+//!
+//! Every renewal rests on a reading of the node's own clock, and what counts for the wait is the
+//! moment at which that reading reached us: the reading is older than its arrival, so the lease's end
+//! is never later than we think. Whether a renewal arrived is of no interest: one that was sent may
+//! have.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{HostName, Instant, Lsn, Timing};
+
+/// A node's own clock and lease, as its guard keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    pub boot_id: String,
+    /// The node's clock: time since its boot.
+    pub clock: Duration,
+    /// When its lease ends, by that clock; none where it has none.
+    pub end: Option<Duration>,
+    /// [`Timing::guard_values`] that its guard runs by.
+    pub values: String,
+}
+
+/// A lease to be written on the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    pub node: HostName,
+    pub epoch: u64,
+    pub boot_id: String,
+    /// By the node's clock.
+    pub end: Duration,
+}
+
+/// Why no renewal is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRenewal {
+    /// The guard runs by other constants than ours: `pgorch apply`.
+    OtherValues,
+    /// A revocation of this epoch has begun.
+    Ended,
+    /// The reading is older than a round.
+    Stale,
+}
+
+/// What was sent and what was seen, for the two waits.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    timing: Timing,
+    /// Before this nothing is known: another controller, or this one before its restart, may have
+    /// sent anything on a reading just before it.
+    since: Instant,
+    /// When the last reading arrived on which anything that was sent to a node rests.
+    based: BTreeMap<HostName, Instant>,
+    /// No renewal of this epoch or a lower one is sent any more.
+    ended: Option<u64>,
+    /// Rising ends of WAL of each standby, with when each was first seen.
+    ends: BTreeMap<HostName, Vec<(Lsn, Instant)>>,
+}
+
+/// Ends that are remembered of each standby. Forgetting the oldest only makes a wait longer.
+const ENDS_MAX: usize = 256;
+
+impl Leases {
+    #[must_use]
+    pub fn new(timing: Timing, since: Instant) -> Self {
+        let (based, ends) = (BTreeMap::new(), BTreeMap::new());
+        Leases { timing, since, based, ended: None, ends }
+    }
+
+    /// The renewal that follows from a reading, which is remembered as sent.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn renew(
+        &mut self,
+        node: &HostName,
+        epoch: u64,
+        reading: &Reading,
+        received: Instant,
+        now: Instant,
+    ) -> Result<Renewal, NoRenewal> {
+        if reading.values != self.timing.guard_values() {
+            return Err(NoRenewal::OtherValues);
+        }
+        if self.ended.is_some_and(|ended| epoch <= ended) {
+            return Err(NoRenewal::Ended);
+        }
+        if now.since(received) > self.timing.round {
+            return Err(NoRenewal::Stale);
+        }
+        self.sent(node, received);
+        let end = reading.clock + self.timing.lease;
+        Ok(Renewal { node: node.clone(), epoch, boot_id: reading.boot_id.clone(), end })
+    }
+
+    /// Something that may hold a node up was sent on a reading that arrived at `received`: a renewal
+    /// or a grant.
+    pub fn sent(&mut self, node: &HostName, received: Instant) {
+        let based = self.based.entry(node.clone()).or_default();
+        *based = (*based).max(received);
+    }
+
+    /// A revocation begins: from here on nothing of this epoch is renewed.
+    pub fn end(&mut self, epoch: u64) {
+        self.ended = self.ended.max(Some(epoch));
+    }
+
+    /// A recovery was given up and everybody streams again.
+    pub fn go_on(&mut self) {
+        self.ended = None;
+    }
+
+    /// Where a standby's WAL ended when it was looked at.
+    pub fn saw(&mut self, standby: &HostName, end: Lsn, received: Instant) {
+        let ends = self.ends.entry(standby.clone()).or_default();
+        match ends.last() {
+            Some((last, _)) if end == *last => return,
+            // A new copy, or a restart: what it had then says nothing about what it has now.
+            Some((last, _)) if end < *last => ends.clear(),
+            _ => {}
+        }
+        ends.push((end, received));
+        if ends.len() > ENDS_MAX {
+            ends.remove(0);
+        }
+    }
+
+    /// Another primary: ends on the old history mean nothing on the new one.
+    pub fn forget_ends(&mut self) {
+        self.ends.clear();
+    }
+
+    /// When a standby was first seen to have reached the position at which it is frozen now. `told` is
+    /// when that position was told.
+    fn reached(&self, standby: &HostName, frozen: Lsn, told: Instant) -> Instant {
+        let ends = self.ends.get(standby).into_iter().flatten();
+        let first = ends.filter(|(end, _)| *end >= frozen).map(|(_, at)| *at).min();
+        first.map_or(told, |first| first.min(told)).max(self.since)
+    }
+
+    /// From when on the old primary confirms nothing any more: both waits of amendment 12 are over. `frozen`
+    /// is where each revoked standby's WAL ends, and when it told that.
+    #[must_use]
+    pub fn over_at(
+        &self,
+        primary: &HostName,
+        frozen: &BTreeMap<HostName, (Lsn, Instant)>,
+    ) -> Instant {
+        let based = self.based.get(primary).copied().unwrap_or_default().max(self.since);
+        let lease = based.after(self.timing.wait_lease());
+        let reached = frozen.iter().map(|(name, (lsn, told))| self.reached(name, *lsn, *told));
+        let acknowledged = reached.map(|at| at.after(self.timing.wait_acknowledged()));
+        acknowledged.fold(lease, Instant::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Hold, Profile};
+
+    fn at(ms: u64) -> Instant {
+        Instant(Duration::from_millis(ms))
+    }
+
+    fn name(text: &str) -> HostName {
+        HostName(text.to_owned())
+    }
+
+    fn timing() -> Timing {
+        Timing::profile(Profile::Fast, Hold::Timer)
+    }
+
+    fn reading(clock: u64) -> Reading {
+        Reading {
+            boot_id: "b".to_owned(),
+            clock: Duration::from_millis(clock),
+            end: None,
+            values: timing().guard_values(),
+        }
+    }
+
+    fn leases() -> Leases {
+        Leases::new(timing(), at(0))
+    }
+
+    #[test]
+    fn a_renewal_ends_a_lease_after_the_reading_by_the_node_s_clock() {
+        let renewal = leases().renew(&name("p"), 7, &reading(500_000), at(1_000), at(1_050));
+        let renewal = renewal.expect("a renewal");
+        assert_eq!(renewal.end, Duration::from_millis(500_000) + timing().lease);
+        assert_eq!((renewal.epoch, renewal.boot_id.as_str()), (7, "b"));
+    }
+
+    #[test]
+    fn the_wait_counts_from_the_last_reading_whether_or_not_it_was_confirmed() {
+        let mut leases = leases();
+        let p = name("p");
+        leases.renew(&p, 1, &reading(10), at(1_000), at(1_010)).expect("sent");
+        leases.renew(&p, 1, &reading(11), at(2_000), at(2_900)).expect("sent");
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), at(2_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn a_grant_counts_like_a_renewal() {
+        let mut leases = leases();
+        leases.sent(&name("p"), at(5_000));
+        leases.sent(&name("p"), at(4_000));
+        let over = leases.over_at(&name("p"), &BTreeMap::new());
+        assert_eq!(over, at(5_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn a_restarted_controller_counts_from_its_own_start() {
+        let leases = Leases::new(timing(), at(9_000));
+        let over = leases.over_at(&name("p"), &BTreeMap::new());
+        assert_eq!(over, at(9_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn other_constants_on_the_node_are_no_lease() {
+        let mut other = reading(1);
+        other.values = "timer:1".to_owned();
+        let renewal = leases().renew(&name("p"), 1, &other, at(0), at(0));
+        assert_eq!(renewal, Err(NoRenewal::OtherValues));
+    }
+
+    #[test]
+    fn a_revocation_ends_the_renewals_of_its_epoch() {
+        let mut leases = leases();
+        leases.end(4);
+        let mut renew = |epoch| leases.renew(&name("p"), epoch, &reading(1), at(0), at(0));
+        assert_eq!(renew(4), Err(NoRenewal::Ended));
+        assert_eq!(renew(3), Err(NoRenewal::Ended));
+        assert!(renew(5).is_ok(), "the next epoch has its own");
+        leases.go_on();
+        assert!(leases.renew(&name("p"), 4, &reading(1), at(0), at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_reading_of_an_earlier_round_renews_nothing() {
+        let renewal = leases().renew(&name("p"), 1, &reading(1), at(0), at(1_500));
+        assert_eq!(renewal, Err(NoRenewal::Stale));
+    }
+
+    #[test]
+    fn a_standby_counts_from_when_it_was_first_seen_where_it_froze() {
+        let mut leases = leases();
+        let (p, s) = (name("p"), name("s"));
+        for (lsn, time) in [(100, 1_000), (200, 2_000), (200, 3_000), (200, 4_000)] {
+            leases.saw(&s, Lsn(lsn), at(time));
+        }
+        let frozen = BTreeMap::from([(s.clone(), (Lsn(200), at(4_500)))]);
+        assert_eq!(leases.over_at(&p, &frozen), at(2_000).after(timing().wait_acknowledged()));
+        // It has received a little more since the last look.
+        let frozen = BTreeMap::from([(s.clone(), (Lsn(201), at(4_500)))]);
+        assert_eq!(leases.over_at(&p, &frozen), at(4_500).after(timing().wait_acknowledged()));
+    }
+
+    #[test]
+    fn the_slowest_standby_and_the_lease_are_all_waited_for() {
+        let mut leases = leases();
+        let (p, s, t) = (name("p"), name("s"), name("t"));
+        leases.saw(&s, Lsn(1), at(1_000));
+        leases.saw(&t, Lsn(1), at(3_000));
+        let told = (Lsn(1), at(9_000));
+        let both = BTreeMap::from([(s.clone(), told), (t, told)]);
+        assert_eq!(leases.over_at(&p, &both), at(3_000).after(timing().wait_acknowledged()));
+        leases.sent(&p, at(8_000));
+        assert_eq!(leases.over_at(&p, &both), at(8_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn what_a_standby_had_before_it_fell_back_does_not_count() {
+        let mut leases = leases();
+        let (p, s) = (name("p"), name("s"));
+        leases.saw(&s, Lsn(500), at(1_000));
+        leases.saw(&s, Lsn(100), at(2_000));
+        leases.saw(&s, Lsn(500), at(7_000));
+        let frozen = BTreeMap::from([(s, (Lsn(500), at(8_000)))]);
+        assert_eq!(leases.over_at(&p, &frozen), at(7_000).after(timing().wait_acknowledged()));
+    }
+
+    #[test]
+    fn forgetting_old_ends_never_shortens_the_wait() {
+        let mut leases = leases();
+        let (p, s) = (name("p"), name("s"));
+        for n in 0..1_000 {
+            leases.saw(&s, Lsn(n), at(n));
+        }
+        let frozen = BTreeMap::from([(s, (Lsn(10), at(2_000)))]);
+        assert!(leases.over_at(&p, &frozen) >= at(10).after(timing().wait_acknowledged()));
+    }
+}

@@ -1,0 +1,234 @@
+//! The watch on real hosts, under a writer with a ledger.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::lab::writer::{FOR_WRITER, Ledger, Writer};
+use crate::lab::{Cluster, Live, available};
+
+const NODES: [&str; 3] = ["node1", "node2", "node3"];
+
+fn inventory(more: &str) -> String {
+    format!(
+        "cluster: wa\npostgres:\n  version: 15\n{}{more}lab: {{ image: bookworm }}\n\
+         nodes: {{ node1: {{ primary: true }}, node2: {{}}, node3: {{}} }}\n",
+        FOR_WRITER.trim_start_matches('\n')
+    )
+}
+
+struct Lab {
+    cluster: Cluster,
+}
+
+/// A watch under way.
+struct Watching {
+    live: Live,
+}
+
+impl Watching {
+    fn healthy(&mut self) {
+        self.live.until(|e| e["event"] == "decided" && e["data"]["finding"] == "primary_healthy");
+    }
+
+    fn decided(&mut self, decision: &str) {
+        self.live.until(|e| {
+            let said = e["data"]["decision"].as_str().unwrap_or_default();
+            e["event"] == "decided" && said.starts_with(decision)
+        });
+    }
+
+    fn done(&mut self) {
+        self.live.until(|e| e["event"] == "operation" && e["data"]["end"] == "done");
+    }
+
+    fn end(self) -> Vec<Value> {
+        self.live.signal(Signal::INT);
+        self.live.end().exits(0).events()
+    }
+}
+
+impl Lab {
+    fn new() -> Self {
+        let cluster = Cluster::new(&inventory(""));
+        cluster.apply(&[]).exits(0);
+        Lab { cluster }
+    }
+
+    fn watch(&self, more: &[&str]) -> Watching {
+        let command = self.cluster.command(&[&["watch", "-o", "json"], more].concat());
+        let mut watching = Watching { live: Live::start(command) };
+        watching.healthy();
+        watching
+    }
+
+    fn primary(&self) -> String {
+        let status = self.cluster.run(&["status", "-o", "json"]).json();
+        status["primary"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// One primary, and everybody else streams from it, within so many seconds.
+    fn whole_within(&self, seconds: u64) -> String {
+        let end = std::time::Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let status = self.cluster.run(&["status", "-o", "json"]).json();
+            let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+            let streaming = nodes.iter().filter(|n| n["state"] == "streaming").count();
+            if let (Some(primary), 2) = (status["primary"].as_str(), streaming) {
+                return primary.to_owned();
+            }
+            assert!(std::time::Instant::now() < end, "{status:#}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn told(&self, name: &str, ledger: &Ledger) {
+        let primary = self.primary();
+        let lost = ledger.lost_on(&self.cluster, &primary);
+        eprintln!(
+            "{name}: {} rows, {} lost, longest wait {:.2} s",
+            ledger.len(),
+            lost.len(),
+            ledger.outage().as_secs_f64()
+        );
+        assert!(lost.len() <= 3, "{lost:?}");
+        assert!(ledger.len() > 100, "{}", ledger.len());
+    }
+
+    /// Back to node1 for the next part.
+    fn home(&self) {
+        if self.whole_within(60) != "node1" {
+            self.cluster.run(&["switchover", "--to", "node1", "-y"]).exits(0);
+            self.whole_within(30);
+        }
+        self.cluster.run(&["ack"]).exits(0);
+    }
+}
+
+#[test]
+fn the_watch_replaces_a_primary_that_is_lost_on_a_live_host() {
+    if !available() {
+        return;
+    }
+    let lab = Lab::new();
+    type Part = fn(&Lab);
+    let parts: [(&str, Part); 7] = [
+        ("dry run", dry_run),
+        ("killed", killed),
+        ("stopped by hand", stopped),
+        ("frozen", frozen),
+        ("paused", paused),
+        ("unreachable without a proof", unreachable),
+        ("two watches", two_watches),
+    ];
+    let only = std::env::var("PGORCH_PART").ok();
+    for (name, part) in parts {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        let start = std::time::Instant::now();
+        part(&lab);
+        eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+    }
+}
+
+/// It says what it would do, and does nothing.
+fn dry_run(lab: &Lab) {
+    let mut watching = lab.watch(&["--dry-run"]);
+    lab.cluster.sh("node1", "systemctl kill -s KILL --kill-who=all pgorch-wa");
+    watching.decided("replace node1");
+    watching.live.until(|e| {
+        e["event"] == "notice" && e["message"].as_str().is_some_and(|m| m.contains("promote"))
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(lab.primary(), "");
+    lab.cluster.sh("node1", "systemctl start pgorch-wa");
+    watching.healthy();
+    watching.end();
+    lab.home();
+}
+
+/// kill -9 of the postmaster: fenced over SSH, replaced, and brought back.
+fn killed(lab: &Lab) {
+    let writer = Writer::start(&lab.cluster, &NODES, 0);
+    let mut watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.cluster.sh("node1", "kill -9 $(head -n 1 /var/lib/pgorch/wa/15/data/postmaster.pid)");
+    watching.done();
+    let primary = lab.whole_within(30);
+    assert_ne!(primary, "node1");
+    std::thread::sleep(Duration::from_secs(1));
+    lab.told("killed", &writer.end());
+    let events = watching.end();
+    let rules: Vec<&str> = events.iter().filter_map(|e| e["data"]["rule"].as_str()).collect();
+    assert!(rules.contains(&"replace-a-lost-primary"), "{rules:?}");
+    assert!(rules.contains(&"bring-members-back"), "{rules:?}");
+    lab.home();
+}
+
+/// systemctl stop by hand: the clean stop is let finish, then somebody else takes over.
+fn stopped(lab: &Lab) {
+    let writer = Writer::start(&lab.cluster, &NODES, 1_000_000);
+    let mut watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.cluster.sh("node1", "systemctl stop pgorch-wa");
+    watching.done();
+    assert_ne!(lab.whole_within(30), "node1");
+    std::thread::sleep(Duration::from_secs(1));
+    let ledger = writer.end();
+    assert_eq!(ledger.lost_on(&lab.cluster, &lab.primary()), [] as [i64; 0]);
+    lab.told("stopped by hand", &ledger);
+    watching.end();
+    lab.home();
+}
+
+/// All processes stand still: killed without being asked, and nothing is confirmed on the way.
+fn frozen(lab: &Lab) {
+    let writer = Writer::start(&lab.cluster, &NODES, 2_000_000);
+    let mut watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(2));
+    lab.cluster.sh("node1", "systemctl kill -s STOP --kill-who=all pgorch-wa");
+    let pinned = Writer::start(&lab.cluster, &["node1"], 3_000_000);
+    watching.done();
+    assert_eq!(pinned.end().len(), 0, "the old primary confirmed a write after its freeze");
+    assert_ne!(lab.whole_within(30), "node1");
+    lab.told("frozen", &writer.end());
+    watching.end();
+    lab.home();
+}
+
+/// While it is told to stand by it does nothing, and goes on afterwards.
+fn paused(lab: &Lab) {
+    let mut watching = lab.watch(&[]);
+    let ran = lab.cluster.run(&["pause", "--for", "10m"]).exits(0);
+    assert!(ran.stdout.contains("3 of 3"), "{}", ran.stdout);
+    watching.live.until(|e| e["data"]["phase"] == "paused");
+    lab.cluster.sh("node1", "systemctl stop pgorch-wa");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(lab.primary(), "");
+    lab.cluster.run(&["unpause"]).exits(0);
+    watching.done();
+    assert_ne!(lab.whole_within(30), "node1");
+    watching.end();
+    lab.home();
+}
+
+/// Nothing proves that a host without power is down: the watch says so and does nothing.
+fn unreachable(lab: &Lab) {
+    let mut watching = lab.watch(&[]);
+    lab.cluster.fault("power-off node1");
+    watching.decided("alarm: failover_unproved");
+    assert_eq!(lab.cluster.sql("node2", "SELECT pg_is_in_recovery()"), "t");
+    lab.cluster.fault("start node1");
+    watching.healthy();
+    watching.end();
+    lab.home();
+}
+
+fn two_watches(lab: &Lab) {
+    let watching = lab.watch(&[]);
+    let ran = lab.cluster.run(&["watch"]).exits(5);
+    assert!(ran.stderr.contains("watch_already_running"), "{}", ran.stderr);
+    watching.end();
+}
