@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 mod engine;
+mod guard;
 mod input;
 mod lab;
 mod lab_apply;
 mod lab_backend;
 mod lab_failover;
 mod lab_faults;
+mod lab_guard;
 mod lab_language;
 mod lab_poolers;
 mod lab_rejoin;

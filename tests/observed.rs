@@ -12,6 +12,7 @@ use pgorch::topology::{Status, human};
 /// The settings of a node of the cluster `accounts`, as `Inventory::postgres_of` makes them.
 fn settings(name: &str, version: u32) -> NodeSettings {
     NodeSettings {
+        guard: None,
         name: HostName::from(name),
         address: "198.18.0.11".to_owned(),
         version,

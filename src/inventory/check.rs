@@ -18,6 +18,7 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     versions(inventory, tree, out);
     sync_standbys(inventory, tree, out);
     poolers(inventory, tree, out);
+    super::automatic::possible(inventory, tree, out);
 }
 
 /// The entries of nodes, witnesses and hosts, as [`Inventory::all_hosts`] orders them.

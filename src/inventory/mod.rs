@@ -3,8 +3,10 @@
 //! `parse` turns text into an [`Inventory`] or a list of all complaints. No file is opened and no
 //! environment is read here: secrets stay references ([`SecretRef`]) until the caller resolves them.
 
+mod automatic;
 mod check;
 mod first;
+mod guard;
 mod hba;
 mod parse;
 mod pattern;
@@ -17,14 +19,17 @@ mod text;
 pub mod vault;
 
 pub use first::{FirstInventory, write_first};
+pub use guard::{GuardPaths, GuardSettings, guard_paths};
 pub use parse::parse;
 pub use pattern::{LiveRoles, PatternError, match_hosts, uses_live_roles};
 pub use schema::schema;
 pub use secrets::SECRET_MARKER;
 
+use std::time::Duration;
+
 use indexmap::IndexMap;
 
-use crate::model::{HostName, Map, Secret};
+use crate::model::{HostName, Map, Secret, Timing};
 
 /// A whole inventory file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,7 +163,12 @@ pub struct ReplicationSettings {
 /// The parts of `failover:` that are kept for later issues are checked and stored as given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FailoverSettings {
+    /// Guards are on the nodes, and a watcher fails over.
     pub automatic: bool,
+    /// What guards and watchers rest on.
+    pub timing: Timing,
+    /// How long a crashed server on a live host may take to come back by itself; none: not at all.
+    pub restart_in_place: Option<Duration>,
     pub maximum_lag_bytes: Option<u64>,
     pub auto_rejoin: bool,
     pub cross_location: bool,
@@ -250,6 +260,8 @@ pub struct NodeSettings {
     pub priority: u32,
     /// Replication slot and application name: the node's name with `-` and `.` as `_`.
     pub slot: String,
+    /// Its guard, with `failover.mode: automatic`.
+    pub guard: Option<GuardSettings>,
 }
 
 impl Inventory {
@@ -262,6 +274,9 @@ impl Inventory {
         let home = format!("/var/lib/pgorch/{}", self.cluster);
         let mut parameters = all.parameters.clone();
         parameters.extend(own.parameters.clone());
+        let service = own.service.clone().or_else(|| all.service.clone());
+        let service = service.unwrap_or_else(|| format!("pgorch-{}", self.cluster));
+        let guard = self.guard_of(name, &service);
         Some(NodeSettings {
             name: name.clone(),
             address: node.host.address.clone().unwrap_or_default(),
@@ -278,11 +293,8 @@ impl Inventory {
                 .clone()
                 .or_else(|| all.bin_dir.clone())
                 .unwrap_or_else(|| format!("/usr/lib/postgresql/{version}/bin")),
-            service: own
-                .service
-                .clone()
-                .or_else(|| all.service.clone())
-                .unwrap_or_else(|| format!("pgorch-{}", self.cluster)),
+            service,
+            guard,
             install_packages: own.install.or(all.install).unwrap_or(Install::Package)
                 == Install::Package,
             parameters,

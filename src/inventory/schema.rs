@@ -266,14 +266,18 @@ fn failover() -> Value {
     object(
         "Unplanned changes of the primary.",
         [
-            ("mode", choice(&["manual"], "")),
+            ("mode", choice(&["manual", "automatic"], "automatic: guards on the nodes.")),
             ("manager", choice(&["pgorch", "none"], "")),
             (
                 "maximum_lag_on_failover",
                 json!({"type": ["string", "integer"],
             "description": "A standby further behind is no candidate; default 1MB."}),
             ),
-            ("restart_in_place", choice(&["never"], "")),
+            (
+                "restart_in_place",
+                json!({"type": ["string", "integer"], "description": "never, or how long a crashed \
+                    server may take to come back by itself before a standby takes over, like 2s."}),
+            ),
             ("auto_rejoin", flag("A returned primary becomes a standby; default true.")),
             ("cross_location", flag("Candidates in other locations; default false.")),
             ("election", choice(&["local"], "")),
@@ -290,7 +294,35 @@ fn failover() -> Value {
                     )],
                 ),
             ),
-            ("timing", choice(&["fast", "calm"], "")),
+            (
+                "timing",
+                json!({"anyOf": [choice(&["fast", "calm"], ""), timing()],
+                    "description": "What leases, guards and waits rest on."}),
+            ),
+        ],
+    )
+}
+
+fn timing() -> Value {
+    let time = || json!({"type": ["string", "integer"], "description": "Like 500ms."});
+    object(
+        "Single values over a profile; docs/failover.md says what they mean.",
+        [
+            ("profile", choice(&["fast", "calm"], "")),
+            ("hold", choice(&["watchdog", "timer"], "What ends a lease on a node.")),
+            ("round", time()),
+            ("deadline", time()),
+            ("lease", time()),
+            ("reply_timeout", time()),
+            ("guard_period", time()),
+            ("pass_limit", time()),
+            ("stop_bound", time()),
+            ("margin", time()),
+            (
+                "clock_rate",
+                json!({"type": "integer", "minimum": 9, "maximum": 100,
+                "description": "Percent by which clocks may differ in rate."}),
+            ),
         ],
     )
 }

@@ -1,9 +1,10 @@
 //! The settings blocks: ssh, replication, failover, lab.
 
+use super::automatic;
 use super::routing::command;
 use super::secrets::password;
 use super::{FailoverSettings, LabSettings, ReplicationMode, ReplicationSettings, SshSettings};
-use crate::model::{Map, Value};
+use crate::model::{Map, Timing, Value};
 use crate::syntax::lower::{Complaints, MapReader, did_you_mean, int, string};
 use crate::syntax::{Diagnostic, Node, NodeKind, quantity};
 
@@ -165,6 +166,8 @@ pub(super) fn replication(node: Option<&Node>, out: &mut Complaints) -> Replicat
 pub(super) fn failover(node: Option<&Node>, out: &mut Complaints) -> FailoverSettings {
     let mut settings = FailoverSettings {
         automatic: false,
+        timing: Timing::default(),
+        restart_in_place: None,
         maximum_lag_bytes: Some(1024 * 1024),
         auto_rejoin: true,
         cross_location: false,
@@ -173,19 +176,18 @@ pub(super) fn failover(node: Option<&Node>, out: &mut Complaints) -> FailoverSet
     };
     let Some(node) = node else { return settings };
     let Some(mut map) = MapReader::new(node, "failover", out) else { return settings };
-    let mode = choice(map.get("mode"), "mode", (&["manual"], &["automatic"]), out);
+    let mode = choice(map.get("mode"), "mode", (&["manual", "automatic"], &[]), out);
     settings.automatic = mode == Some("automatic");
     let managers: (&[_], &[_]) = (&["pgorch", "none"], &["repmgr", "keepalived"]);
     choice(map.get("manager"), "manager", managers, out);
     let lag = size(map.get("maximum_lag_on_failover"), "maximum_lag_on_failover", out);
     settings.maximum_lag_bytes = lag.or(settings.maximum_lag_bytes);
-    let restart: (&[_], &[_]) = (&["never"], &["once", "always"]);
-    choice(map.get("restart_in_place"), "restart_in_place", restart, out);
+    settings.restart_in_place = automatic::restart_in_place(map.get("restart_in_place"), out);
     settings.auto_rejoin = map.bool("auto_rejoin", out).unwrap_or(true);
     settings.cross_location = map.bool("cross_location", out).unwrap_or(false);
     election(map.get("election"), out);
     settings.stonith = map.get("stonith").and_then(|node| stonith(node, out));
-    timing(map.get("timing"), out);
+    settings.timing = automatic::timing(map.get("timing"), out);
     map.finish(out);
     if let Value::Object(raw) = node.to_value() {
         settings.raw = raw;
@@ -211,14 +213,6 @@ fn election(node: Option<&Node>, out: &mut Complaints) {
             not_built(node, "\"election: etcd\"", "use local", out);
         }
         _ => drop(choice(Some(node), "election", (&["local"], &[]), out)),
-    }
-}
-
-fn timing(node: Option<&Node>, out: &mut Complaints) {
-    let Some(node) = node else { return };
-    match node.kind {
-        NodeKind::Map(_) => not_built(node, "a mapping for \"timing\"", "use fast or calm", out),
-        _ => drop(choice(Some(node), "timing", (&["fast", "calm"], &[]), out)),
     }
 }
 

@@ -13,6 +13,7 @@ mod action;
 mod driver;
 mod failover;
 mod interrupted;
+mod lease;
 mod lower;
 mod plan;
 mod pooler;
@@ -25,6 +26,7 @@ pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report,
 pub use driver::{Driver, End, Finished, Next};
 pub use failover::{Accepted, Assessment, Elected, FAILOVER_CODES, Ranked, assess, elect, rank};
 pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
+pub use lease::{LeaseCommand, LeaseRefusal, Reading, lease_command, read_lease};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};

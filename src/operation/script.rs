@@ -148,6 +148,7 @@ fn of_node(node: &NodeSettings) -> Script {
         .set("fence", &format!("{}/{}.fenced", node.home, node.name))
         .set("revoked", &format!("{}/{}.revoked", node.home, node.name))
         .set("asked", &format!("{}/{}.promoted", node.home, node.name))
+        .set("guard", node.guard.as_ref().map_or("", |guard| guard.script.as_str()))
         .set("psql", &psql)
 }
 

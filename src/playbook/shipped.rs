@@ -8,6 +8,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/configure.yml", include_str!("../../playbooks/configure.yml")),
     ("playbooks/failover.yml", include_str!("../../playbooks/failover.yml")),
     ("playbooks/follow.yml", include_str!("../../playbooks/follow.yml")),
+    ("playbooks/guard.yml", include_str!("../../playbooks/guard.yml")),
     ("playbooks/initdb.yml", include_str!("../../playbooks/initdb.yml")),
     ("playbooks/install.yml", include_str!("../../playbooks/install.yml")),
     ("playbooks/members.yml", include_str!("../../playbooks/members.yml")),
@@ -25,6 +26,9 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("playbooks/tasks/standby.yml", include_str!("../../playbooks/tasks/standby.yml")),
     ("playbooks/unregister.yml", include_str!("../../playbooks/unregister.yml")),
     ("templates/boot-check.sh.j2", include_str!("../../templates/boot-check.sh.j2")),
+    ("templates/guard.service.j2", include_str!("../../templates/guard.service.j2")),
+    ("templates/guard.sh.j2", include_str!("../../templates/guard.sh.j2")),
+    ("templates/guard.timer.j2", include_str!("../../templates/guard.timer.j2")),
     ("templates/postgresql.service.j2", include_str!("../../templates/postgresql.service.j2")),
     ("templates/sudoers.j2", include_str!("../../templates/sudoers.j2")),
 ];

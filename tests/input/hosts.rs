@@ -139,6 +139,7 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("/properties/replication", "replication: {qqqqqqqqqqqq: 1}"),
     ("/properties/failover", "failover: {qqqqqqqqqqqq: 1}"),
     ("/properties/failover/properties/stonith", "failover: {stonith: {qqqqqqqqqqqq: 1}}"),
+    ("/properties/failover/properties/timing/anyOf/1", "failover: {timing: {qqqqqqqqqqqq: 1}}"),
     ("/properties/routing", "routing: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing/properties/hooks", "routing: {hooks: {qqqqqqqqqqqq: 1}}"),
     (

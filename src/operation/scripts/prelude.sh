@@ -11,6 +11,11 @@ put() {
 }
 # SQL on standard input, as the superuser; rows unaligned.
 sql() { (cd / && eval "$psql"); }
+# allow lease|grant SECONDS: what the guard, where there is one, must know before the server is writable.
+allow() {
+  [ -e "$guard" ] || return 0
+  said=$(/bin/sh "$guard" allow "$1" "$2" 2>&1) && [ -z "$said" ] || fail "the guard does not take the $1: $said"
+}
 if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
 # From here to the end of the step nobody else's step runs on this host: the test of the epoch and
 # what follows are one.

@@ -1,4 +1,4 @@
-# Set: asked, seconds, psql, state_sql, timeline_sql. Having the lock means that no promotion step is at
+# Set: asked, guard, seconds, psql, state_sql, timeline_sql. Having the lock means that no promotion step is at
 # work any more; one that arrives later is refused, by its epoch or because this one turns back.
 own= start=
 { read -r own start <"$asked"; } 2>/dev/null || :
@@ -15,6 +15,7 @@ while :; do
       # Whoever asked: this start of the server has not heard of it.
       if [ "$start" != "${state#*|}" ]; then
         put "$home/turned" "$epoch"
+        [ ! -e "$guard" ] || /bin/sh "$guard" withdraw >&2 || :
         say not_promoted 1
         say done 'no promotion was asked for'
         exit 0

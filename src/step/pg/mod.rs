@@ -13,6 +13,7 @@ mod extension;
 mod fence;
 mod files;
 mod follow;
+mod guard;
 mod hba;
 mod initdb;
 mod ladder;
@@ -54,6 +55,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &rejoin::REJOIN,
     &rejoin::REWIND,
     &fence::KIND,
+    &guard::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,

@@ -1,7 +1,7 @@
 //! `start`, `stop`, `restart`, `reload`: the node's unit, with the preconditions of a database.
 
 use super::parameters::pending_notice;
-use super::{common, files};
+use super::{common, files, guard};
 use crate::facts::{DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Resource, Script, quote};
@@ -120,7 +120,7 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             after: Some("stopped".into()),
             note: None,
         }],
-        commands: vec![systemctl("stop", node, u64::try_from(seconds).unwrap_or(600))],
+        commands: vec![systemctl("stop", node, false, u64::try_from(seconds).unwrap_or(600))],
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
         ..Change::default()
     };
@@ -168,7 +168,7 @@ fn start(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             only_primary(ctx, node)?;
         }
     }
-    let mut change = command(args, node, enable, running)?;
+    let mut change = command(args, node, enable, running, !dir.standby_signal)?;
     change.impact.restart = false;
     Ok(Verdict::Change(change))
 }
@@ -196,6 +196,7 @@ fn command(
     node: &NodeSettings,
     enable: bool,
     running: bool,
+    writable: bool,
 ) -> Result<Change, StepError> {
     let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
     let unit = &node.service;
@@ -206,7 +207,7 @@ fn command(
         words.push("enabled");
     }
     if !running {
-        commands.push(systemctl("start", node, u64::try_from(seconds).unwrap_or(600)));
+        commands.push(systemctl("start", node, writable, u64::try_from(seconds).unwrap_or(600)));
         words.push("started");
     }
     let before = if running { "running, not enabled" } else { "stopped" };
@@ -224,15 +225,30 @@ fn command(
     })
 }
 
-/// `systemctl VERB UNIT`; where it fails, with the unit's state and the end of its journal, which
+/// `systemctl VERB UNIT`, with the grant that a guarded node needs where the server comes up
+/// `writable`; where it fails, with the unit's state and the end of its journal, which
 /// is PostgreSQL's log. `--no-block` and a loop of our own: the unit may take as long as recovery
 /// takes, our patience is the task's.
-pub(super) fn systemctl(verb: &str, node: &NodeSettings, seconds: u64) -> Command {
+fn systemctl(verb: &str, node: &NodeSettings, writable: bool, seconds: u64) -> Command {
     let unit = quote(&node.service);
-    let script = Script::raw("(\nexec </dev/null\nset -u")
+    let grant = if writable { guard::grant(node, seconds) } else { None };
+    let mut script = Script::raw("(\nexec </dev/null\nset -u")
         .line(&format!("systemctl reset-failed {unit} 2>/dev/null || :"))
-        .line("since=$(date '+%Y-%m-%d %H:%M:%S')")
-        .line(&format!("if timeout {seconds} systemctl {verb} {unit}; then exit 0; fi"))
+        .line("since=$(date '+%Y-%m-%d %H:%M:%S')");
+    let mut run = format!("timeout {seconds} systemctl {verb} {unit}");
+    if let Some(grant) = &grant {
+        // A grant counts from when it is given: a restart gives it after the stop.
+        if verb == "restart" {
+            script = script.line(&format!("timeout {seconds} systemctl stop {unit} || exit 1"));
+            run = format!("timeout {seconds} systemctl start {unit}");
+        }
+        script = script.then(grant);
+    }
+    let done = guard::shorten(node).filter(|_| grant.is_some()).unwrap_or_default();
+    let script = script
+        .line(&format!("if {run}; then"))
+        .then(&done)
+        .line("exit 0\nfi")
         .line(&format!("echo \"systemctl {verb} {unit} failed or took more than {seconds} s\" >&2"))
         .line(&format!("systemctl --no-pager --full --lines=0 status {unit} 2>&1 | head -n 12 >&2"))
         .line(&format!("journalctl --no-pager -q -o cat -u {unit} --since \"$since\" 2>/dev/null | tail -n 30 >&2"))
@@ -264,6 +280,7 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         return Ok(Verdict::Satisfied(Report { data, notices, ..Report::default() }));
     }
     let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
+    let writable = instance.server.as_ref().is_some_and(|s| !s.in_recovery);
     let mut change = Change {
         summary: format!("restart for {text}"),
         diffs: vec![Diff::Value {
@@ -272,7 +289,7 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             after: Some("restarted".into()),
             note: Some("restart".into()),
         }],
-        commands: vec![systemctl("restart", node, u64::try_from(seconds).unwrap_or(600))],
+        commands: vec![systemctl("restart", node, writable, u64::try_from(seconds).unwrap_or(600))],
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
         ..Change::default()
     };
