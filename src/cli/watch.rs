@@ -14,7 +14,7 @@ use super::{block_on, interrupt, sources};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
 use crate::inventory::{Inventory, ReplicationMode};
-use crate::model::{Exit, Hold, HostName, Profile, Script, Timing, Value};
+use crate::model::{Exit, HostName, Script, Value};
 use crate::playbook::Playbook;
 use crate::runner::Runner;
 use crate::step::Options;
@@ -147,8 +147,6 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
         let node = inventory.postgres_of(name)?;
         Some((name.clone(), Declared { address: node.address, port: node.port, slot: node.slot }))
     };
-    let word = |key: &str| failover.raw.get(key).and_then(Value::as_str).unwrap_or_default();
-    let profile = if word("timing") == "calm" { Profile::Calm } else { Profile::Fast };
     let unreachable = match (&failover.stonith, failover.automatic) {
         (Some(_), _) => Some(FarProof::Stonith),
         (None, true) => Some(FarProof::Lease),
@@ -160,11 +158,11 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
             voters: voters.to_vec(),
             identity: identity.to_owned(),
         },
-        timing: Timing::profile(profile, Hold::Timer),
+        timing: failover.timing.clone(),
         quorum_replication: inventory.replication.mode == ReplicationMode::Quorum,
         unreachable,
         auto_rejoin: failover.auto_rejoin,
-        restart_standbys: !matches!(word("restart_in_place"), "" | "never"),
+        restart_standbys: failover.restart_in_place.is_some(),
     }
 }
 

@@ -210,6 +210,13 @@ impl Watch {
         &mut self.leases
     }
 
+    /// The primary, while it is not known what holds it up: its guard is to be asked.
+    #[must_use]
+    pub fn unread(&self) -> Option<&HostName> {
+        let primary = &self.recorded.as_ref()?.primary;
+        (!self.leases.knows(primary)).then_some(primary)
+    }
+
     #[must_use]
     pub fn sight(&self) -> &Sight {
         &self.sight
@@ -220,6 +227,11 @@ impl Watch {
     }
 
     pub fn take(&mut self, look: Look) {
+        if let Seen::Host(host) = &look.seen
+            && let Some(holds) = host.reading.as_ref().and_then(|r| r.holds)
+        {
+            self.leases.read(&look.node, holds, look.arrived);
+        }
         if let Seen::Host(host) = &look.seen
             && let ServerSeen::Answers(server) = &host.server
             && server.in_recovery
@@ -343,6 +355,8 @@ impl Watch {
             .as_ref()
             .is_none_or(|r| r.primary != *name || r.timeline != server.timeline);
         if another {
+            // Whoever promoted it gave it a lease of its own length.
+            self.leases.forget(name);
             self.leases.forget_ends();
             self.leases.go_on();
         }
@@ -392,6 +406,17 @@ impl Watch {
                                nothing any more: set failover.stonith, or failover.mode: automatic"
                 .to_owned();
             verdict.decision = Decision::Alarm { code: "failover_unproved" };
+            self.phase = Phase::Suspecting;
+            return;
+        }
+        let lease = !reachable && self.policy.unreachable == Some(FarProof::Lease);
+        if lease && self.leases.over_at(&recorded.primary, &BTreeMap::new()).is_none() {
+            verdict.rule = "no-proof-no-promotion";
+            verdict.because =
+                "what holds the old primary up was never read, or has no end because \
+                               its guard is paused"
+                    .to_owned();
+            verdict.decision = Decision::Alarm { code: "watch_lease_unknown" };
             self.phase = Phase::Suspecting;
             return;
         }

@@ -11,16 +11,24 @@ use std::time::Duration;
 
 use crate::model::{HostName, Instant, Lsn, Timing};
 
-/// A node's own clock and lease, as its guard keeps them.
+/// A node's own clock, where a guard that is switched on keeps a lease by it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
     pub boot_id: String,
     /// The node's clock: time since its boot.
     pub clock: Duration,
-    /// When its lease ends, by that clock; none where it has none.
-    pub end: Option<Duration>,
-    /// [`Timing::guard_values`] that its guard runs by.
-    pub values: String,
+    /// The guard runs by the constants, votes and slots that it should.
+    pub agrees: bool,
+    /// What holds the node up, where the guard was asked in this look.
+    pub holds: Option<Holds>,
+}
+
+/// What is left of a node's lease when its guard was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    For(Duration),
+    /// It is paused: its lease has no end.
+    WithoutEnd,
 }
 
 /// A lease to be written on the primary.
@@ -42,6 +50,8 @@ pub enum NoRenewal {
     Ended,
     /// The reading is older than a round.
     Stale,
+    /// What holds the node up was not read yet.
+    Unread,
 }
 
 /// What was sent and what was seen, for the two waits.
@@ -51,12 +61,20 @@ pub struct Leases {
     /// Before this nothing is known: another controller, or this one before its restart, may have
     /// sent anything on a reading just before it.
     since: Instant,
-    /// When the last reading arrived on which anything that was sent to a node rests.
-    based: BTreeMap<HostName, Instant>,
+    bounds: BTreeMap<HostName, Bound>,
     /// No renewal of this epoch or a lower one is sent any more.
     ended: Option<u64>,
     /// Rising ends of WAL of each standby, with when each was first seen.
     ends: BTreeMap<HostName, Vec<(Lsn, Instant)>>,
+}
+
+/// Until when a node's lease may hold it up, waits included.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    /// By what its guard said last, whoever gave it; none without an end.
+    read: Option<Instant>,
+    /// By everything that was sent to it, confirmed or not.
+    sent: Instant,
 }
 
 /// Ends that are remembered of each standby. Forgetting the oldest only makes a wait longer.
@@ -65,8 +83,8 @@ const ENDS_MAX: usize = 256;
 impl Leases {
     #[must_use]
     pub fn new(timing: Timing, since: Instant) -> Self {
-        let (based, ends) = (BTreeMap::new(), BTreeMap::new());
-        Leases { timing, since, based, ended: None, ends }
+        let (bounds, ends) = (BTreeMap::new(), BTreeMap::new());
+        Leases { timing, since, bounds, ended: None, ends }
     }
 
     /// The renewal that follows from a reading, which is remembered as sent.
@@ -81,7 +99,7 @@ impl Leases {
         received: Instant,
         now: Instant,
     ) -> Result<Renewal, NoRenewal> {
-        if reading.values != self.timing.guard_values() {
+        if !reading.agrees {
             return Err(NoRenewal::OtherValues);
         }
         if self.ended.is_some_and(|ended| epoch <= ended) {
@@ -90,16 +108,38 @@ impl Leases {
         if now.since(received) > self.timing.round {
             return Err(NoRenewal::Stale);
         }
-        self.sent(node, received);
+        let bound = self.bound(self.timing.lease, received);
+        // What was there before is not known here: it is read first.
+        let kept = self.bounds.get_mut(node).ok_or(NoRenewal::Unread)?;
+        kept.sent = kept.sent.max(bound);
         let end = reading.clock + self.timing.lease;
         Ok(Renewal { node: node.clone(), epoch, boot_id: reading.boot_id.clone(), end })
     }
 
-    /// Something that may hold a node up was sent on a reading that arrived at `received`: a renewal
-    /// or a grant.
-    pub fn sent(&mut self, node: &HostName, received: Instant) {
-        let based = self.based.entry(node.clone()).or_default();
-        *based = (*based).max(received);
+    fn bound(&self, left: Duration, received: Instant) -> Instant {
+        received.after(self.timing.elsewhere(left + self.timing.reaction()))
+    }
+
+    /// What holds a node up, as its guard said in an answer that arrived at `received`. It is one
+    /// record, so that the last answer is the one that counts.
+    pub fn read(&mut self, node: &HostName, holds: Holds, received: Instant) {
+        let read = match holds {
+            Holds::WithoutEnd => None,
+            Holds::For(left) => Some(self.bound(left, received)),
+        };
+        let fresh = Bound { read, sent: Instant::default() };
+        self.bounds.entry(node.clone()).or_insert(fresh).read = read;
+    }
+
+    /// Whether it was ever read what holds this node up.
+    #[must_use]
+    pub fn knows(&self, node: &HostName) -> bool {
+        self.bounds.contains_key(node)
+    }
+
+    /// Another server, or another start of it: what holds it up has to be read anew.
+    pub fn forget(&mut self, node: &HostName) {
+        self.bounds.remove(node);
     }
 
     /// A revocation begins: from here on nothing of this epoch is renewed.
@@ -140,19 +180,20 @@ impl Leases {
         first.map_or(told, |first| first.min(told)).max(self.since)
     }
 
-    /// From when on the old primary confirms nothing any more: both waits of amendment 12 are over. `frozen`
-    /// is where each revoked standby's WAL ends, and when it told that.
+    /// From when on the old primary confirms nothing any more: both waits of amendment 12 are over.
+    /// `frozen` is where each revoked standby's WAL ends, and when it told that. None where what
+    /// holds the primary up was never read, or has no end.
     #[must_use]
     pub fn over_at(
         &self,
         primary: &HostName,
         frozen: &BTreeMap<HostName, (Lsn, Instant)>,
-    ) -> Instant {
-        let based = self.based.get(primary).copied().unwrap_or_default().max(self.since);
-        let lease = based.after(self.timing.wait_lease());
+    ) -> Option<Instant> {
+        let bound = self.bounds.get(primary)?;
+        let lease = bound.read?.max(bound.sent).max(self.since.after(self.timing.wait_lease()));
         let reached = frozen.iter().map(|(name, (lsn, told))| self.reached(name, *lsn, *told));
         let acknowledged = reached.map(|at| at.after(self.timing.wait_acknowledged()));
-        acknowledged.fold(lease, Instant::max)
+        Some(acknowledged.fold(lease, Instant::max))
     }
 }
 
@@ -177,8 +218,8 @@ mod tests {
         Reading {
             boot_id: "b".to_owned(),
             clock: Duration::from_millis(clock),
-            end: None,
-            values: timing().guard_values(),
+            agrees: true,
+            holds: None,
         }
     }
 
@@ -186,9 +227,16 @@ mod tests {
         Leases::new(timing(), at(0))
     }
 
+    /// The primary's lease is long over.
+    fn expired() -> Leases {
+        let mut leases = leases();
+        leases.read(&name("p"), Holds::For(Duration::ZERO), at(0));
+        leases
+    }
+
     #[test]
     fn a_renewal_ends_a_lease_after_the_reading_by_the_node_s_clock() {
-        let renewal = leases().renew(&name("p"), 7, &reading(500_000), at(1_000), at(1_050));
+        let renewal = expired().renew(&name("p"), 7, &reading(500_000), at(1_000), at(1_050));
         let renewal = renewal.expect("a renewal");
         assert_eq!(renewal.end, Duration::from_millis(500_000) + timing().lease);
         assert_eq!((renewal.epoch, renewal.boot_id.as_str()), (7, "b"));
@@ -196,40 +244,76 @@ mod tests {
 
     #[test]
     fn the_wait_counts_from_the_last_reading_whether_or_not_it_was_confirmed() {
-        let mut leases = leases();
+        let mut leases = expired();
         let p = name("p");
         leases.renew(&p, 1, &reading(10), at(1_000), at(1_010)).expect("sent");
         leases.renew(&p, 1, &reading(11), at(2_000), at(2_900)).expect("sent");
-        assert_eq!(leases.over_at(&p, &BTreeMap::new()), at(2_000).after(timing().wait_lease()));
+        let over = leases.over_at(&p, &BTreeMap::new());
+        assert_eq!(over, Some(at(2_000).after(timing().wait_lease())));
     }
 
     #[test]
-    fn a_grant_counts_like_a_renewal() {
+    fn a_longer_lease_that_somebody_else_gave_is_waited_out() {
         let mut leases = leases();
-        leases.sent(&name("p"), at(5_000));
-        leases.sent(&name("p"), at(4_000));
-        let over = leases.over_at(&name("p"), &BTreeMap::new());
-        assert_eq!(over, at(5_000).after(timing().wait_lease()));
+        let p = name("p");
+        leases.read(&p, Holds::For(Duration::from_secs(90)), at(5_000));
+        leases.renew(&p, 1, &reading(10), at(6_000), at(6_010)).expect("sent");
+        let over = leases.over_at(&p, &BTreeMap::new()).expect("an end");
+        assert_eq!(over, at(5_000).after(timing().elsewhere(Duration::from_millis(91_500))));
+        // It was shortened since, or its time has passed.
+        leases.read(&p, Holds::For(Duration::from_secs(1)), at(7_000));
+        let over = leases.over_at(&p, &BTreeMap::new()).expect("an end");
+        assert_eq!(over, at(6_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_show_a_renewal_yet_does_not_undo_it() {
+        let mut leases = expired();
+        let p = name("p");
+        leases.renew(&p, 1, &reading(10), at(6_000), at(6_010)).expect("sent");
+        leases.read(&p, Holds::For(Duration::ZERO), at(6_020));
+        let over = leases.over_at(&p, &BTreeMap::new()).expect("an end");
+        assert_eq!(over, at(6_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn nothing_is_renewed_before_it_was_read_what_is_there() {
+        let renewal = leases().renew(&name("p"), 1, &reading(1), at(0), at(0));
+        assert_eq!(renewal, Err(NoRenewal::Unread));
+    }
+
+    #[test]
+    fn what_was_never_read_or_has_no_end_cannot_be_waited_out() {
+        let mut leases = leases();
+        let p = name("p");
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
+        leases.read(&p, Holds::WithoutEnd, at(1_000));
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
+        leases.read(&p, Holds::For(Duration::ZERO), at(2_000));
+        assert!(leases.over_at(&p, &BTreeMap::new()).is_some(), "the pause is over");
+        leases.forget(&p);
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
     }
 
     #[test]
     fn a_restarted_controller_counts_from_its_own_start() {
-        let leases = Leases::new(timing(), at(9_000));
+        let mut leases = Leases::new(timing(), at(9_000));
+        leases.read(&name("p"), Holds::For(Duration::ZERO), at(9_100));
         let over = leases.over_at(&name("p"), &BTreeMap::new());
-        assert_eq!(over, at(9_000).after(timing().wait_lease()));
+        assert_eq!(over, Some(at(9_000).after(timing().wait_lease())));
     }
 
     #[test]
     fn other_constants_on_the_node_are_no_lease() {
         let mut other = reading(1);
-        other.values = "timer:1".to_owned();
-        let renewal = leases().renew(&name("p"), 1, &other, at(0), at(0));
+        other.agrees = false;
+        let renewal = expired().renew(&name("p"), 1, &other, at(0), at(0));
         assert_eq!(renewal, Err(NoRenewal::OtherValues));
     }
 
     #[test]
     fn a_revocation_ends_the_renewals_of_its_epoch() {
-        let mut leases = leases();
+        let mut leases = expired();
         leases.end(4);
         let mut renew = |epoch| leases.renew(&name("p"), epoch, &reading(1), at(0), at(0));
         assert_eq!(renew(4), Err(NoRenewal::Ended));
@@ -241,56 +325,65 @@ mod tests {
 
     #[test]
     fn a_reading_of_an_earlier_round_renews_nothing() {
-        let renewal = leases().renew(&name("p"), 1, &reading(1), at(0), at(1_500));
+        let renewal = expired().renew(&name("p"), 1, &reading(1), at(0), at(1_500));
         assert_eq!(renewal, Err(NoRenewal::Stale));
     }
 
     #[test]
     fn a_standby_counts_from_when_it_was_first_seen_where_it_froze() {
-        let mut leases = leases();
+        let mut leases = expired();
         let (p, s) = (name("p"), name("s"));
         for (lsn, time) in [(100, 1_000), (200, 2_000), (200, 3_000), (200, 4_000)] {
             leases.saw(&s, Lsn(lsn), at(time));
         }
         let frozen = BTreeMap::from([(s.clone(), (Lsn(200), at(4_500)))]);
-        assert_eq!(leases.over_at(&p, &frozen), at(2_000).after(timing().wait_acknowledged()));
+        assert_eq!(
+            leases.over_at(&p, &frozen),
+            Some(at(2_000).after(timing().wait_acknowledged()))
+        );
         // It has received a little more since the last look.
         let frozen = BTreeMap::from([(s.clone(), (Lsn(201), at(4_500)))]);
-        assert_eq!(leases.over_at(&p, &frozen), at(4_500).after(timing().wait_acknowledged()));
+        assert_eq!(
+            leases.over_at(&p, &frozen),
+            Some(at(4_500).after(timing().wait_acknowledged()))
+        );
     }
 
     #[test]
     fn the_slowest_standby_and_the_lease_are_all_waited_for() {
-        let mut leases = leases();
+        let mut leases = expired();
         let (p, s, t) = (name("p"), name("s"), name("t"));
         leases.saw(&s, Lsn(1), at(1_000));
         leases.saw(&t, Lsn(1), at(3_000));
         let told = (Lsn(1), at(9_000));
         let both = BTreeMap::from([(s.clone(), told), (t, told)]);
-        assert_eq!(leases.over_at(&p, &both), at(3_000).after(timing().wait_acknowledged()));
-        leases.sent(&p, at(8_000));
-        assert_eq!(leases.over_at(&p, &both), at(8_000).after(timing().wait_lease()));
+        assert_eq!(leases.over_at(&p, &both), Some(at(3_000).after(timing().wait_acknowledged())));
+        leases.read(&p, Holds::For(timing().lease), at(8_000));
+        assert_eq!(leases.over_at(&p, &both), Some(at(8_000).after(timing().wait_lease())));
     }
 
     #[test]
     fn what_a_standby_had_before_it_fell_back_does_not_count() {
-        let mut leases = leases();
+        let mut leases = expired();
         let (p, s) = (name("p"), name("s"));
         leases.saw(&s, Lsn(500), at(1_000));
         leases.saw(&s, Lsn(100), at(2_000));
         leases.saw(&s, Lsn(500), at(7_000));
         let frozen = BTreeMap::from([(s, (Lsn(500), at(8_000)))]);
-        assert_eq!(leases.over_at(&p, &frozen), at(7_000).after(timing().wait_acknowledged()));
+        assert_eq!(
+            leases.over_at(&p, &frozen),
+            Some(at(7_000).after(timing().wait_acknowledged()))
+        );
     }
 
     #[test]
     fn forgetting_old_ends_never_shortens_the_wait() {
-        let mut leases = leases();
+        let mut leases = expired();
         let (p, s) = (name("p"), name("s"));
         for n in 0..1_000 {
             leases.saw(&s, Lsn(n), at(n));
         }
         let frozen = BTreeMap::from([(s, (Lsn(10), at(2_000)))]);
-        assert!(leases.over_at(&p, &frozen) >= at(10).after(timing().wait_acknowledged()));
+        assert!(leases.over_at(&p, &frozen) >= Some(at(10).after(timing().wait_acknowledged())));
     }
 }

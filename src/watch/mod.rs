@@ -21,7 +21,7 @@ mod tests;
 pub use analysis::{Declared, Members, Picture, Recorded, analyse};
 pub use decision::{Act, ActEnd, Decision, FarProof, Policy, Verdict, Watch};
 pub use finding::{Finding, FindingText, Minor};
-pub use lease::{Leases, NoRenewal, Reading, Renewal};
+pub use lease::{Holds, Leases, NoRenewal, Reading, Renewal};
 pub use observation::{Answering, HostSeen, Look, Reach, ReceiverSeen, Seen, ServerSeen, Sight};
 pub use probe::{PROBE_SQL, probe_script, read_host, read_server, sql_refusal};
 pub use rules::{Phase, RULES, Reaction, Rule, diagram, matrix, rule, rule_table};
@@ -33,6 +33,10 @@ pub const WATCH_CODES: &[(&str, &str)] = &[
     (
         "watch_budget_used",
         "The primary has been replaced twice within an hour, and nobody has said that this is right. Look for the reason, then `pgorch ack`: until then the watch only looks on.",
+    ),
+    (
+        "watch_lease_unknown",
+        "The primary's host does not answer, and how long its lease lasts is not known: the watch has not read it since the node became the primary, or the guard is paused. Switch the host off and use `pgorch failover --accept-split-brain-risk`, or bring it back.",
     ),
     (
         "watch_already_running",

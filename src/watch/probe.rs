@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::lease::Reading;
 use super::observation::{Answering, HostSeen, Reach, ReceiverSeen, ServerSeen};
 use crate::facts::read_epoch;
 use crate::inventory::NodeSettings;
@@ -44,6 +45,10 @@ pub fn probe_script(home: &str, node: Option<&NodeSettings>, peer: Option<(&str,
         .set("bin", of(|n| &n.bin_dir))
         .set("unit", &unit)
         .set("node", of(|n| n.name.as_str()))
+        .set(
+            "guarded",
+            node.and_then(|n| Some(n.guard.as_ref()?.enabled.as_str())).unwrap_or_default(),
+        )
         .set("peer", &peer.map(|(host, port)| format!("{host} {port}")).unwrap_or_default())
         .line(include_str!("probe.sh"))
 }
@@ -72,10 +77,16 @@ pub fn read_host(stdout: &str) -> Option<HostSeen> {
         revoked: text("revoked").is_some(),
         epoch: read_epoch(text("epoch"), text("operation")),
         pause: text("pause").and_then(|json| serde_json::from_str(json).ok()),
-        reading: None,
+        reading: text("guarded").and(reading(text("uptime")?, text("boot")?)),
         reaches_primary,
         server: ServerSeen::NotAsked,
     })
+}
+
+/// The clock of a host whose guard is on. What the guard says besides is asked of it.
+fn reading(uptime: &str, boot: &str) -> Option<Reading> {
+    let clock = std::time::Duration::try_from_secs_f64(uptime.parse().ok()?).ok()?;
+    Some(Reading { boot_id: boot.to_owned(), clock, agrees: false, holds: None })
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,5 @@
-# One look of the watch at a host. Set before: dir, home, bin, unit, node, peer (host port, or empty).
+# One look of the watch at a host. Set before: dir, home, bin, unit, node, guarded (the file
+# that switches the guard on, or empty), peer (host port, or empty).
 # Output: key=value lines. Nothing is changed, and next to nothing is forked while a server lives.
 up= boot=
 { read -r up v </proc/uptime; } 2>/dev/null || :
@@ -24,6 +25,7 @@ if [ -n "$dir" ]; then
   if [ -e "$dir/standby.signal" ]; then echo standby_signal=1; fi
   if [ -e "$home/$node.revoked" ]; then echo revoked=1; fi
   if [ -e "$home/$node.fenced" ]; then echo fenced=1; fi
+  if [ -n "$guarded" ] && [ -e "$guarded" ]; then echo guarded=1; fi
   if [ -z "$live" ] || [ -n "$peer" ]; then
     printf 'unit=%s\n' "$(systemctl show -p ActiveState --value -- "$unit" 2>/dev/null)"
     [ "$(systemctl is-system-running 2>/dev/null)" != stopping ] || echo going_down=1

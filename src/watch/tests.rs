@@ -142,7 +142,8 @@ impl World {
     /// After two good rounds.
     fn of(policy: Policy) -> Self {
         let hosts = (1..=3).map(|n| Seen::Host(Box::new(host(n)))).collect();
-        let mut world = World { watch: Watch::new(policy, Budget::default(), at(0)), hosts, now: 0 };
+        let mut world =
+            World { watch: Watch::new(policy, Budget::default(), at(0)), hosts, now: 0 };
         world.round();
         let verdict = world.round();
         assert_eq!((verdict.phase, verdict.finding), (Phase::Watching, Finding::Healthy));
@@ -290,6 +291,9 @@ fn an_idle_primary_that_only_we_cannot_reach_is_found_alive_by_a_knock() {
 #[test]
 fn a_lost_host_is_replaced_when_nobody_hears_it() {
     let mut world = World::new();
+    let holds = Some(Holds::For(Duration::ZERO));
+    world.host(1).reading = Some(Reading { holds, ..Reading::default() });
+    world.round();
     world.silence(1);
     world.deaf(0.5);
     world.round();
@@ -319,6 +323,15 @@ fn no_proof_no_promotion() {
     let verdict = world.round();
     assert_eq!(verdict.rule, "no-proof-no-promotion");
     assert_eq!(verdict.decision, Decision::Alarm { code: "failover_unproved" });
+}
+
+#[test]
+fn a_lease_that_was_never_read_cannot_be_waited_out() {
+    let mut world = World::new();
+    world.silence(1);
+    world.knocked(Reach::Nothing);
+    assert_eq!(world.until_act(30), None);
+    assert_eq!(world.round().decision, Decision::Alarm { code: "watch_lease_unknown" });
 }
 
 #[test]
@@ -569,8 +582,8 @@ fn the_lease_is_renewed_from_the_reading_of_the_round() {
     let reading = Reading {
         boot_id: "b".to_owned(),
         clock: Duration::from_secs(100),
-        end: None,
-        values: timing.guard_values(),
+        agrees: true,
+        holds: Some(Holds::For(Duration::ZERO)),
     };
     world.host(1).reading = Some(reading);
     world.host(1).epoch.epoch = 4;
@@ -586,7 +599,8 @@ fn the_lease_is_renewed_from_the_reading_of_the_round() {
 #[test]
 fn a_recovery_ends_the_renewals_before_anything_is_revoked() {
     let mut world = World::new();
-    let reading = Reading { values: policy().timing.guard_values(), ..Reading::default() };
+    let holds = Some(Holds::For(Duration::ZERO));
+    let reading = Reading { agrees: true, holds, ..Reading::default() };
     world.host(1).reading = Some(reading);
     let healthy = world.hosts[0].clone();
     world.kill(1);

@@ -10,12 +10,14 @@ use tokio::time::{Instant as Moment, timeout_at};
 use crate::clock;
 use crate::inventory::NodeSettings;
 use crate::model::{HostName, Instant};
+use crate::operation::{LeaseCommand, Reading, lease_command, read_lease};
 use crate::transport::{
     ConnectError, Connection, Request, Rights, Shell, Sql, SqlEndpoint, SqlError, SqlTarget,
     Target, Transport,
 };
 use crate::watch::{
-    HostSeen, Look, PROBE_SQL, Seen, ServerSeen, probe_script, read_host, read_server, sql_refusal,
+    Holds, HostSeen, Look, PROBE_SQL, Renewal, Seen, ServerSeen, probe_script, read_host,
+    read_server, sql_refusal,
 };
 
 /// Where the server's socket is (`unix_socket_directories` of pgorch.conf).
@@ -24,6 +26,8 @@ const SOCKET_DIR: &str = "/run/postgresql";
 const DIAL: Duration = Duration::from_secs(3);
 /// A script that was given up is not waited for on its host.
 const SCRIPT: Duration = Duration::from_secs(30);
+/// For a renewal; the next round asks the host again soon.
+const RENEW: Duration = Duration::from_millis(400);
 /// So many rounds without an answer, and the connection is made anew.
 const MISSES: u32 = 2;
 
@@ -34,11 +38,15 @@ pub(super) struct Ask {
     pub(super) deadline: Duration,
     /// The primary, at whose port the others are to knock.
     pub(super) knock: Option<(HostName, String, u16)>,
+    /// Whose guard is to be asked what holds it up, besides those whose was never asked.
+    pub(super) read: Option<HostName>,
 }
 
 /// What an eye says.
 pub(super) enum Told {
     Look(Look),
+    /// What a guard said to a renewal that was sent to it.
+    Held(HostName, Result<Holds, String>, Instant),
     /// Something ended just now: a round should begin at once.
     Ended,
 }
@@ -54,6 +62,8 @@ pub(super) struct Eye {
     shell: Option<Shell>,
     sql: Option<Sql>,
     misses: u32,
+    /// What the guard said last.
+    guard: Option<Reading>,
 }
 
 impl Eye {
@@ -77,11 +87,17 @@ impl Eye {
             shell: None,
             sql: None,
             misses: 0,
+            guard: None,
         }
     }
 
     /// Answers until nobody asks any more.
-    pub(super) async fn run(mut self, mut asks: watch::Receiver<Ask>, told: mpsc::Sender<Told>) {
+    pub(super) async fn run(
+        mut self,
+        mut asks: watch::Receiver<Ask>,
+        mut renewals: mpsc::Receiver<Renewal>,
+        told: mpsc::Sender<Told>,
+    ) {
         loop {
             let session = self.sql.as_ref().map(Sql::ended);
             let ended = async {
@@ -97,6 +113,10 @@ impl Eye {
                     }
                     let ask = asks.borrow_and_update().clone();
                     Told::Look(self.look(&ask).await)
+                }
+                Some(renewal) = renewals.recv() => {
+                    let (said, received) = self.renew(&renewal).await;
+                    Told::Held(self.node.clone(), said, received)
                 }
                 () = ended => {
                     self.sql = None;
@@ -177,12 +197,74 @@ impl Eye {
         let server = ask_server(&mut self.sql, &connection, self.settings.as_ref(), until);
         let (host, server) = tokio::join!(host, server);
         let mut host = host?;
+        if let Some(reading) = &mut host.reading {
+            let known = self.guard.as_ref().filter(|g| g.boot == reading.boot_id);
+            if known.is_none() || ask.read.as_ref() == Some(&self.node) {
+                // A guard that does not answer holds up nobody's look.
+                let said = self.say(0, LeaseCommand::Read, until).await.ok();
+                reading.holds = said.as_ref().map(holds);
+            }
+            let agrees = |guard: &Reading, node: &NodeSettings| guard.agrees(node);
+            reading.agrees = match (&self.guard, &self.settings) {
+                (Some(guard), Some(node)) => agrees(guard, node),
+                _ => false,
+            };
+        }
         host.server = match host.postmaster {
             None if !matches!(server, ServerSeen::Answers(_)) => ServerSeen::NotAsked,
             _ => server,
         };
         Ok(host)
     }
+}
+
+impl Eye {
+    /// Renews the lease; what the guard says then, and when it was said.
+    async fn renew(&mut self, renewal: &Renewal) -> (Result<Holds, String>, Instant) {
+        let until = Moment::now() + RENEW;
+        let said = match self.guard.clone().filter(|g| g.boot == renewal.boot_id) {
+            None => Err("its guard was not read since it booted".to_owned()),
+            Some(reading) => {
+                let command = LeaseCommand::Renew { reading: &reading, end: renewal.end };
+                self.say(renewal.epoch, command, until).await
+            }
+        };
+        (said.as_ref().map(holds).map_err(Clone::clone), clock::raw())
+    }
+
+    /// Says something to the guard, and keeps what it says.
+    async fn say(
+        &mut self,
+        epoch: u64,
+        command: LeaseCommand<'_>,
+        until: Moment,
+    ) -> Result<Reading, String> {
+        let Some(node) = &self.settings else { return Err("no node".to_owned()) };
+        let wait = Duration::from_millis(200);
+        let command = lease_command(node, epoch, command, wait).map_err(|e| e.to_string())?;
+        let Some(shell) = self.shell.as_mut().filter(|s| s.alive()) else {
+            return Err("no connection".to_owned());
+        };
+        let run = timeout_at(until, shell.run(Request::new(&command.script, SCRIPT))).await;
+        let output = match run {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => {
+                self.shell = None;
+                return Err(error.to_string());
+            }
+            Err(_) => {
+                self.shell = None;
+                return Err("no answer in time".to_owned());
+            }
+        };
+        let reading = read_lease(&output.text(), &output.errors()).map_err(|e| e.to_string())?;
+        self.guard = Some(reading.clone());
+        Ok(reading)
+    }
+}
+
+fn holds(reading: &Reading) -> Holds {
+    if reading.paused { Holds::WithoutEnd } else { Holds::For(reading.lease) }
 }
 
 async fn ask_host(

@@ -355,6 +355,7 @@ pub fn lease_wait(watch: Arc<Mutex<Watch>>, revoked: Revoked) -> LeaseWait {
             let frozen: BTreeMap<_, _> =
                 others.map(|name| (name.clone(), (end(name), began))).collect();
             let until = lock(&watch).leases().over_at(&primary, &frozen);
+            let until = until.ok_or("what holds the old primary up is not known")?;
             loop {
                 let left = until.since(clock::raw());
                 if left.is_zero() {

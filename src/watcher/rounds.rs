@@ -15,9 +15,9 @@ use super::state::State;
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
 use crate::inventory::Inventory;
-use crate::model::{Exit, HostName};
+use crate::model::{Exit, HostName, Instant};
 use crate::transport::{Target, Transport};
-use crate::watch::{Act, ActEnd, Decision, Seen, ServerSeen, Verdict, Watch};
+use crate::watch::{Act, ActEnd, Decision, Holds, Renewal, Seen, ServerSeen, Verdict, Watch};
 
 /// The first round waits for all connections to be made.
 const FIRST: Duration = Duration::from_secs(6);
@@ -44,12 +44,15 @@ pub struct Settings {
 pub struct Watcher {
     of: Settings,
     ask: watch::Sender<Ask>,
+    renew: BTreeMap<HostName, mpsc::Sender<Renewal>>,
     told: mpsc::Receiver<Told>,
     /// What hands are at, carried on while rounds go on.
     acting: Option<LocalBoxFuture<'static, (Act, ActEnd)>>,
     /// What was told last.
     last: Option<String>,
     knock: bool,
+    /// Why the lease was not renewed, as it was told last.
+    unrenewed: Option<String>,
 }
 
 impl Watcher {
@@ -58,12 +61,15 @@ impl Watcher {
     pub fn new(of: Settings, transport: &Transport, targets: Vec<(HostName, Target)>) -> Self {
         let (ask, asks) = watch::channel(Ask::default());
         let (tell, told) = mpsc::channel(64);
+        let mut renew = BTreeMap::new();
         for (node, target) in targets {
             let settings = of.inventory.postgres_of(&node);
-            let eye = Eye::new(node, settings, of.home.clone(), transport.clone(), target);
-            tokio::spawn(eye.run(asks.clone(), tell.clone()));
+            let eye = Eye::new(node.clone(), settings, of.home.clone(), transport.clone(), target);
+            let (sender, renewals) = mpsc::channel(1);
+            renew.insert(node, sender);
+            tokio::spawn(eye.run(asks.clone(), renewals, tell.clone()));
         }
-        Watcher { of, ask, told, acting: None, last: None, knock: false }
+        Watcher { of, ask, renew, told, acting: None, last: None, knock: false, unrenewed: None }
     }
 
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
@@ -81,6 +87,11 @@ impl Watcher {
             let wall = clock::wall().as_millisecond();
             let verdict = self.watch().decide(clock::raw(), wall);
             self.knock = verdict.knock;
+            for renewal in &verdict.renewals {
+                // One that cannot be taken at once is of no use: the next round makes another.
+                let to = self.renew.get(&renewal.node);
+                let _ = to.map(|to| to.try_send(renewal.clone()));
+            }
             self.tell(&verdict);
             if let Decision::Act(act) = &verdict.decision {
                 self.begin(act.clone());
@@ -107,7 +118,8 @@ impl Watcher {
         let round = self.watch().begin_round();
         let deadline = deadline.unwrap_or_else(|| self.watch().policy().timing.deadline);
         let knock = self.knock.then(|| self.primary_port()).flatten();
-        let _ = self.ask.send(Ask { round, deadline, knock });
+        let read = self.watch().unread().cloned();
+        let _ = self.ask.send(Ask { round, deadline, knock, read });
         let until = Moment::now() + deadline + SLACK;
         loop {
             tokio::select! {
@@ -118,6 +130,7 @@ impl Watcher {
                             return;
                         }
                     }
+                    Some(Told::Held(node, said, received)) => self.held(&node, said, received),
                     Some(Told::Ended) => {}
                     None => return,
                 },
@@ -125,6 +138,21 @@ impl Watcher {
                 () = tokio::time::sleep_until(until) => return,
             }
         }
+    }
+
+    fn held(&mut self, node: &HostName, said: Result<Holds, String>, received: Instant) {
+        match said {
+            Ok(holds) => self.watch().leases_mut().read(node, holds, received),
+            Err(why) => {
+                let text = format!("the lease is not renewed: {why}");
+                if self.unrenewed.as_ref() != Some(&text) {
+                    self.of.sink.emit(&Event::host(node, Kind::Notice, text.clone()));
+                }
+                self.unrenewed = Some(text);
+                return;
+            }
+        }
+        self.unrenewed = None;
     }
 
     fn primary_port(&self) -> Option<(HostName, String, u16)> {
@@ -146,6 +174,7 @@ impl Watcher {
                 told = self.told.recv() => match told {
                     // An answer to a round that is over.
                     Some(Told::Look(look)) => self.watch().take(look),
+                    Some(Told::Held(node, said, received)) => self.held(&node, said, received),
                     Some(Told::Ended) => {
                         tokio::time::sleep(APART).await;
                         return;
