@@ -77,7 +77,7 @@ pub fn read_host(stdout: &str) -> Option<HostSeen> {
         revoked: text("revoked").is_some(),
         epoch: read_epoch(text("epoch"), text("operation")),
         pause: text("pause").and_then(|json| serde_json::from_str(json).ok()),
-        reading: text("guarded").and(reading(text("uptime")?, text("boot")?)),
+        reading: text("guarded").and_then(|_| reading(text("uptime")?, text("boot")?)),
         reaches_primary,
         server: ServerSeen::NotAsked,
     })
