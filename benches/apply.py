@@ -111,6 +111,8 @@ class Lab(Hosts):
             shared = {
                 "cluster": CLUSTER, "files": str(d / "files"), "templates": str(ROOT / "templates"),
                 "primary_address": self.address["node1"],
+                # None: pgorch's own templates ask for it.
+                "vip": None,
             }
             ansible = {
                 "ansible_user": "root", "ansible_port": port, "ansible_ssh_private_key_file": self.key,
@@ -166,6 +168,7 @@ control_path_dir = {self.sockets}
         for name in self.names:
             (files / f"{name}.service").write_text(
                 get(name, f"/etc/systemd/system/pgorch-{CLUSTER}.service"))
+            (files / f"{name}.boot").write_text(get(name, f"{HOME}/{name}.boot"))
             if name != "node1":
                 (files / f"{name}.standby.conf").write_text(get(name, f"{DATA}/pgorch.standby.conf"))
         password = passfile.strip().rsplit(":", 1)[1]

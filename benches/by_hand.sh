@@ -36,6 +36,7 @@ install_on() {
         apt-get -q -y install postgresql-15 postgresql-client-15
         install -d -o postgres -g postgres -m 0700 $home
         install -m 0644 $1.service /etc/systemd/system/pgorch-$cluster.service
+        install -o postgres -g postgres -m 0500 $1.boot $home/$1.boot
         install -o postgres -g postgres -m 0600 passfile $home/passfile
         systemctl daemon-reload
         systemctl -q enable pgorch-$cluster" >"$dir/$1.log" 2>&1

@@ -15,6 +15,7 @@ mod lab_poolers;
 mod lab_rejoin;
 mod lab_switchover;
 mod lab_watch;
+mod lab_vip;
 mod layering;
 mod observed;
 mod poolers;

@@ -52,6 +52,13 @@ apt.packages(
     cache_time=86400,
 )
 files.directory(name="Directory of the cluster", path=node["home"], mode="700", **AS_POSTGRES)
+files.put(
+    name="Boot check",
+    src=str(captured / f"{node['name']}.boot"),
+    dest=f"{node['home']}/{node['name']}.boot",
+    mode="500",
+    **AS_POSTGRES,
+)
 unit = files.template(
     name="Unit",
     src=host.data.templates + "/postgresql.service.j2",
@@ -59,6 +66,7 @@ unit = files.template(
     mode="644",
     node=node,
     cluster=host.data.cluster,
+    vip=host.data.vip,
 )
 systemd.daemon_reload(name="Unit read again", _if=unit.did_change)
 files.put(

@@ -18,7 +18,11 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     versions(inventory, tree, out);
     sync_standbys(inventory, tree, out);
     poolers(inventory, tree, out);
+<<<<<<< HEAD
     super::automatic::possible(inventory, tree, out);
+=======
+    vip(inventory, tree, out);
+>>>>>>> main
 }
 
 /// The entries of nodes, witnesses and hosts, as [`Inventory::all_hosts`] orders them.
@@ -179,6 +183,20 @@ fn sync_standbys(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     if usize::try_from(wanted).unwrap_or(usize::MAX) > standbys {
         let message = format!("\"sync_standbys\" is {wanted}, but there are {standbys} standbys");
         out.push(Diagnostic::error(&node.span, message));
+    }
+}
+
+/// A virtual address that a host has for itself would never move.
+fn vip(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
+    let Some(vip) = &inventory.routing.vip else { return };
+    let taken = inventory.all_hosts().find(|(_, host)| {
+        let own = host.address.as_ref().and_then(|a| a.parse::<IpAddr>().ok());
+        own == Some(IpAddr::V4(vip.address))
+    });
+    let place = tree.get("routing").and_then(|r| r.get("vip"));
+    if let (Some((name, _)), Some(node)) = (taken, place) {
+        let message = format!("the virtual address {} is {name}'s own", vip.address);
+        out.push(Diagnostic::error(&node.span, message).hint("take one that no host has"));
     }
 }
 

@@ -181,10 +181,23 @@ pub struct FailoverSettings {
 /// How clients find the primary; `raw` is the block as given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Routing {
+    /// An address that is on whichever node is the primary.
+    pub vip: Option<Vip>,
     /// By the host that they run on.
     pub poolers: IndexMap<HostName, Pooler>,
     pub hooks: Hooks,
     pub raw: Map,
+}
+
+/// A virtual IP address, which clients use instead of the nodes' own.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Vip {
+    /// IPv4, without the prefix.
+    pub address: std::net::Ipv4Addr,
+    /// Bits of the network's part, 1 to 32.
+    pub prefix: u8,
+    /// The network interface that gets it, on every node.
+    pub interface: String,
 }
 
 /// Commands that the controller runs when the primary changes: argument vectors, in their order.

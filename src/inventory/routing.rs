@@ -1,10 +1,12 @@
-//! `routing:`: poolers and hooks.
+//! `routing:`: the virtual address, poolers and hooks.
+
+use std::net::Ipv4Addr;
 
 use indexmap::IndexMap;
 
 use super::parse::entries;
 use super::settings::{checked, choice, duration, not_built, port};
-use super::{Pooler, Routing, text};
+use super::{Pooler, Routing, Vip, text};
 use crate::model::{HostName, Value, split_words};
 use crate::syntax::lower::{Complaints, MapReader, mismatch, string};
 use crate::syntax::{Diagnostic, Entry, Node};
@@ -21,9 +23,7 @@ pub(super) fn routing(node: Option<&Node>, out: &mut Complaints) -> Routing {
     let mut routing = Routing::default();
     let Some(node) = node else { return routing };
     let Some(mut map) = MapReader::new(node, "routing", out) else { return routing };
-    if let Some(vip) = map.get("vip") {
-        not_built(vip, "\"routing.vip\"", "move the address in routing.hooks until then", out);
-    }
+    routing.vip = vip(map.get("vip"), out);
     routing.poolers = poolers(map.get("poolers"), out);
     if let Some(hooks) = map.get("hooks")
         && let Some(mut hooks) = MapReader::new(hooks, "hooks", out)
@@ -37,6 +37,39 @@ pub(super) fn routing(node: Option<&Node>, out: &mut Complaints) -> Routing {
         routing.raw = raw;
     }
     routing
+}
+
+fn vip(node: Option<&Node>, out: &mut Complaints) -> Option<Vip> {
+    let node = node?;
+    let mut map = MapReader::new(node, "vip", out)?;
+    let (given, on) = (map.get("address"), map.get("interface"));
+    map.finish(out);
+    let interface = checked(on, "interface", text::interface, out);
+    if given.is_none() || on.is_none() {
+        let complaint = Diagnostic::error(&node.span, "\"vip\" needs an address and an interface");
+        out.push(complaint.hint("vip: {address: 192.0.2.10/24, interface: eth0}"));
+    }
+    let (address, prefix) = network_address(given?, out)?;
+    Some(Vip { address, prefix, interface: interface? })
+}
+
+/// `ADDRESS/PREFIX`.
+fn network_address(node: &Node, out: &mut Complaints) -> Option<(Ipv4Addr, u8)> {
+    let text = string(node, "address", out)?;
+    let (address, prefix) = text.split_once('/').unwrap_or((&text, ""));
+    if address.parse::<std::net::Ipv6Addr>().is_ok() {
+        not_built(node, "an IPv6 address in \"vip\"", "give an IPv4 address", out);
+        return None;
+    }
+    let parsed = address.parse::<Ipv4Addr>().ok();
+    let usable = parsed.filter(|a| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast());
+    let bits = prefix.parse::<u8>().ok().filter(|bits| (1..=32).contains(bits));
+    let found = usable.zip(bits);
+    if found.is_none() {
+        let complaint = Diagnostic::error(&node.span, format!("bad address \"{text}\""));
+        out.push(complaint.hint("an IPv4 address with the network's prefix, like 192.0.2.10/24"));
+    }
+    found
 }
 
 fn poolers(node: Option<&Node>, out: &mut Complaints) -> IndexMap<HostName, Pooler> {

@@ -337,7 +337,7 @@ fn routing() -> Value {
     object(
         "How clients find the primary.",
         [
-            ("vip", json!({"not": {}, "description": "Not built yet."})),
+            ("vip", vip()),
             ("poolers", named_only(pooler(), "What holds clients while the primary changes.")),
             (
                 "hooks",
@@ -348,6 +348,26 @@ fn routing() -> Value {
             ),
         ],
     )
+}
+
+fn vip() -> Value {
+    let mut vip = object(
+        "An address that is always on the primary; clients use it instead of the nodes' own.",
+        [
+            (
+                "address",
+                json!({"type": "string", "pattern": "^[0-9.]+/[0-9]+$",
+                "description": "IPv4, with the network's prefix: 192.0.2.10/24."}),
+            ),
+            (
+                "interface",
+                json!({"type": "string",
+                "description": "The network interface that gets it, on every node."}),
+            ),
+        ],
+    );
+    vip["required"] = json!(["address", "interface"]);
+    vip
 }
 
 /// [`named`], whose entries must say something.

@@ -114,6 +114,20 @@ pub(super) fn data_dir(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The name of a network interface: what the kernel takes (dev_valid_name), without what a shell or
+/// `ip` would read as something else.
+pub(super) fn interface(text: &str) -> Result<(), &'static str> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if text.is_empty() || text.len() > 15 || !text.chars().all(good) || text.starts_with(['-', '.'])
+    {
+        Err(
+            "the name of a network interface, like eth0: at most 15 letters, digits, \".\", \"_\", \"-\"",
+        )
+    } else {
+        Ok(())
+    }
+}
+
 /// An absolute path without `..` and control characters.
 pub(super) fn absolute(text: &str) -> Result<(), &'static str> {
     if !text.starts_with('/') {

@@ -143,6 +143,7 @@ impl<'a> Host<'a> {
     pub(super) fn start(&self) -> Result<(), LabError> {
         self.disk.mount(&self.stored.image)?;
         self.write_hosts()?;
+        network::forget_link(&self.lab.id(), self.stored);
         let log = self.disk.dir.join("console.log");
         let console = File::create(&log).map_err(LabError::io("write", &log))?;
         let errors = console.try_clone().map_err(LabError::io("write", &log))?;

@@ -223,6 +223,15 @@ pub(super) fn unplug(id: &str, host: &StoredHost) {
     let _ = succeeds(&["ip", "link", "set", "dev", &veth, "down"]);
 }
 
+/// Removes the link that a host left behind: the kernel takes a dead host's network namespace down when it
+/// gets to it, which on a busy machine is after the next start.
+pub(super) fn forget_link(id: &str, host: &StoredHost) {
+    let veth = veth(id, host);
+    if exists(&veth) {
+        let _ = succeeds(&["ip", "link", "delete", "dev", &veth]);
+    }
+}
+
 /// Delays or loses what travels to a running host; `None` ends that.
 pub(super) fn slow(id: &str, host: &StoredHost) -> Result<(), LabError> {
     let veth = veth(id, host);

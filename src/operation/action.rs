@@ -50,6 +50,8 @@ pub enum Action {
     Follow { upstream: HostName, start: bool },
     /// What the node followed as a standby is taken out of its configuration.
     FollowNobody,
+    /// Take the virtual address of routing.vip, and tell the neighbours.
+    Vip,
     /// Write the operation into the cluster's own history, pgorch.events.
     Record { kind: String },
     /// Take the fence marker away and start the server as what it was: the undoing of a stop.
@@ -161,6 +163,7 @@ impl Action {
             Action::Settle { .. } => "settle",
             Action::Follow { .. } => "follow",
             Action::FollowNobody => "follow_nobody",
+            Action::Vip => "vip",
             Action::Record { .. } => "record",
             Action::Start { .. } => "start",
             Action::Hook { .. } => "hook",
@@ -207,6 +210,7 @@ impl Action {
             Action::Settle { .. } => "whether the promotion took place".to_owned(),
             Action::Follow { upstream, start: false } => format!("follow {upstream}"),
             Action::Follow { upstream, start: true } => format!("start as a standby of {upstream}"),
+            Action::Vip => "take the virtual address".to_owned(),
             Action::Record { kind } => format!("\"{kind}\" into pgorch.events"),
             Action::FollowNobody => "a primary follows nobody".to_owned(),
             Action::Start { .. } => "remove the fence marker, systemctl start".to_owned(),

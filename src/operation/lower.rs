@@ -146,6 +146,7 @@ fn action(
             upstream: upstream(host, inventory, roles),
             start: *host == roles.primary,
         }),
+        "vip" => inventory.routing.vip.is_some().then_some(Action::Vip),
         "event" => Some(Action::Record { kind: argument("kind").ok_or("the event has no kind")? }),
         "command" => Some(Action::Hook { argv: argv(task)? }),
         other => return Err(format!("\"{other}\" has no place in an operation")),

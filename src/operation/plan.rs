@@ -207,11 +207,15 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
         at <= promote
             && matches!(
                 s.action,
-                Action::Follow { .. } | Action::FollowNobody | Action::Release { .. }
+                Action::Follow { .. } | Action::FollowNobody | Action::Vip | Action::Release { .. }
             )
     });
     if let Some((_, step)) = early {
         return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
+    }
+    let elsewhere = |s: &Step| s.action == Action::Vip && s.host != plan.roles.candidate;
+    if let Some((_, step)) = plan.steps().find(|(_, s)| elsewhere(s)) {
+        return Err(format!("{} takes the virtual address, and is not the candidate", step.host));
     }
     poolers(plan, *promote)?;
     hooks(plan, *promote)?;

@@ -103,6 +103,10 @@ pub const PRECONDITIONS: &[(&str, &str)] = &[
         "The poolers of routing.poolers hold their clients meanwhile: their consoles must answer, and their databases must point at the present primary, or they cannot be moved.",
     ),
     (
+        "switchover_vip",
+        "The candidate must be able to take the virtual address of routing.vip: it needs the network interface and the script that `pgorch apply` puts there.",
+    ),
+    (
         "switchover_nofailover",
         "The candidate has priority 0: it is not meant to be the primary for long.",
     ),
@@ -390,6 +394,9 @@ impl Checks<'_> {
         }
         let followers = self.inventory.nodes.len().saturating_sub(1);
         let Some(seen) = self.looked.nodes.get(&candidate) else { return };
+        if let Some(why) = seen.vip.clone() {
+            self.refuse("switchover_vip", &candidate, why, "pgorch apply");
+        }
         let needed = i64::try_from(followers).unwrap_or(i64::MAX);
         let (senders, slots) = (seen.free_wal_senders, seen.free_replication_slots);
         let server = self.server(&candidate);

@@ -8,7 +8,7 @@ use super::pooler::PoolerSeen;
 
 use crate::inventory::{Inventory, NodeSettings};
 use crate::model::{Answer, Fragment, HostName, Resource, Script, quote};
-use crate::step::replication_conninfo;
+use crate::step::{replication_conninfo, vip_fragment, vip_obstacle};
 
 /// What was found out before an operation, besides the facts.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,6 +39,9 @@ pub struct Preflight {
     /// Whether this node gets a replication connection to the candidate; none on the candidate.
     #[serde(skip)]
     pub reaches_candidate: Option<Result<(), String>>,
+    /// Why the candidate could not take the virtual address; none on other nodes.
+    #[serde(skip)]
+    pub vip: Option<String>,
 }
 
 /// Each subquery stands alone: it may cost little, since all of it is in the first round trip.
@@ -80,16 +83,26 @@ pub fn preflight_fragments(
         );
         let script = Script::new().line(&line);
         fragments.push(Fragment::sh(script, vec![Resource::Postgres]));
+    } else if node.name == *candidate && inventory.routing.vip.is_some() {
+        fragments.push(vip_fragment(inventory, node));
     }
     fragments
 }
 
 /// The node as the answers to [`preflight_fragments`] show it; none if its server did not answer.
 #[must_use]
-pub fn preflight(answers: &[Answer]) -> Option<Preflight> {
+pub fn preflight(
+    inventory: &Inventory,
+    answers: &[Answer],
+    is_candidate: bool,
+) -> Option<Preflight> {
     let first = answers.first().filter(|a| a.rc == 0)?;
     let mut seen: Preflight = serde_json::from_str(first.stdout.trim()).ok()?;
-    seen.reaches_candidate = answers.get(1).map(|a| match a.rc {
+    let second = answers.get(1);
+    if let Some(vip) = inventory.routing.vip.as_ref().filter(|_| is_candidate) {
+        seen.vip = second.and_then(|answer| vip_obstacle(vip, answer));
+    }
+    seen.reaches_candidate = second.filter(|_| !is_candidate).map(|a| match a.rc {
         0 => Ok(()),
         _ => Err(a.stderr.trim().lines().last().unwrap_or("no answer").to_owned()),
     });

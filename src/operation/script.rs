@@ -12,7 +12,7 @@ use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{conf_line, literal, sql};
-use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf};
+use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf, vip_script};
 
 /// Who carries out an operation, and under which epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +91,7 @@ pub fn command(
         Action::Promote { seconds } => (promote(&node()?, known, *seconds)?, *seconds + 30),
         Action::Settle { seconds } => (settle(&node()?, *seconds), *seconds + 15),
         Action::Follow { upstream, start } => (follow(&node()?, inventory, upstream, *start)?, 360),
+        Action::Vip => (vip(inventory, &node()?), 15),
         Action::Record { kind } => (record_event(&node()?, identity, kind), 30),
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
@@ -362,6 +363,14 @@ fn record_event(node: &NodeSettings, identity: &Identity, kind: &str) -> Script 
     });
     let insert = event_sql(kind, Some(record.candidate.as_str()), &data.to_string());
     simple(node, insert.trim_end_matches(';'))
+}
+
+/// Its own output only where it fails: a missing arping is told by `apply`.
+fn vip(inventory: &Inventory, node: &NodeSettings) -> Script {
+    Script::new()
+        .set("script", &vip_script(inventory, node))
+        .line("answer=$(sh \"$script\" up 2>&1) 9>&- || fail \"$script up: $answer\"")
+        .line("say done \"${answer:-the neighbours are told}\"")
 }
 
 fn follow_nobody(node: &NodeSettings) -> Script {

@@ -144,6 +144,8 @@ impl Scope {
                 "sync_standbys": run.inventory.replication.sync_standbys,
             }),
         );
+        // None where there is no virtual address; a shipped template asks.
+        vars.insert("vip".into(), json(&run.inventory.routing.vip));
         vars.insert("ssh_user".into(), Value::from(ssh_user(run, &self.host)));
         if let Some(primary) = &live.primary {
             vars.insert("primary".into(), Value::from(primary.0.clone()));

@@ -61,7 +61,8 @@ impl Runner {
             let Some(link) = self.links.get(&name) else { continue };
             let link = link.lock().await;
             let answers: Option<Vec<_>> = fragments.iter().map(|f| link.lookup(f)).collect();
-            looked.nodes.extend(answers.and_then(|a| preflight(&a)).map(|p| (name.clone(), p)));
+            let seen = answers.and_then(|a| preflight(inventory, &a, name == *candidate));
+            looked.nodes.extend(seen.map(|p| (name.clone(), p)));
         }
         for (name, fragment) in poolers {
             let Some(link) = self.links.get(&name) else { continue };

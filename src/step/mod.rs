@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::facts::{NodeFacts, Snapshot};
-use crate::inventory::{Inventory, NodeSettings};
+use crate::inventory::{Inventory, NodeSettings, Vip};
 use crate::model::{Answer, Fragment, HostName, Map, Resource, Script, Secret, Value};
 use crate::postgres::Conninfo;
 use crate::template::Templates;
@@ -315,6 +315,24 @@ pub fn is_operation(kind: &Kind) -> bool {
 #[must_use]
 pub fn event_sql(kind: &str, node: Option<&str>, data: &str) -> String {
     pg::event_sql(kind, node, data)
+}
+
+/// The path of the script that takes and gives up the virtual address on a node.
+#[must_use]
+pub fn vip_script(inventory: &Inventory, node: &NodeSettings) -> String {
+    pg::vip_script(inventory, node)
+}
+
+/// The question how a node stands to the virtual address.
+#[must_use]
+pub fn vip_fragment(inventory: &Inventory, node: &NodeSettings) -> Fragment {
+    pg::vip_fragment(inventory, node)
+}
+
+/// What the answer to [`vip_fragment`] says against the node's taking it; none if nothing does.
+#[must_use]
+pub fn vip_obstacle(vip: &Vip, answer: &Answer) -> Option<String> {
+    pg::vip_obstacle(vip, answer)
 }
 
 /// The text of `pgorch.standby.conf` on a primary.

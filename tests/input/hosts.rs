@@ -142,6 +142,7 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("/properties/failover/properties/timing/anyOf/1", "failover: {timing: {qqqqqqqqqqqq: 1}}"),
     ("/properties/routing", "routing: {qqqqqqqqqqqq: 1}"),
     ("/properties/routing/properties/hooks", "routing: {hooks: {qqqqqqqqqqqq: 1}}"),
+    ("/properties/routing/properties/vip", "routing: {vip: {qqqqqqqqqqqq: 1}}"),
     (
         "/properties/routing/properties/poolers/additionalProperties",
         "routing: {poolers: {a: {qqqqqqqqqqqq: 1}}}",

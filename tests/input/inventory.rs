@@ -48,7 +48,7 @@ failover:
   { mode: manual, manager: pgorch, maximum_lag_on_failover: 1MB, restart_in_place: never, auto_rejoin: true, cross_location: false,
     election: local, timing: fast }
 witnesses:   { w1: { host: 198.18.0.31 } }
-routing:     { hooks: {before_promote: [], after_promote: []} }
+routing:     { vip: {address: 198.18.0.100/24, interface: eth0}, hooks: {before_promote: [], after_promote: []} }
 nodes:
   node1: { host: 198.18.0.11, primary: true }
   node2: { host: 198.18.0.12, priority: 100, location: dc1 }
@@ -265,13 +265,23 @@ fn stonith_needs_its_command() {
 }
 
 #[test]
+fn a_virtual_address_is_one_that_can_move() {
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9/24}}\n")), @r#"i:3:16: error: "vip" needs an address and an interface (vip: {address: 192.0.2.10/24, interface: eth0})"#);
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9, interface: '-x'}}\n")), @r#"
+    i:3:26: error: bad address "10.0.0.9" (an IPv4 address with the network's prefix, like 192.0.2.10/24)
+    i:3:47: error: bad interface "-x" (the name of a network interface, like eth0: at most 15 letters, digits, ".", "_", "-")
+    "#);
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.1/24, interface: eth0}}\n")), @r#"i:3:16: error: the virtual address 10.0.0.1 is a's own (take one that no host has)"#);
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_at_its_place() {
     insta::assert_snapshot!(brief(&with("
 ssh: {become_method: su}
 postgres: {install: {source: {url: 'https://example.org/p.tgz'}}}
 replication: {mode: quorum}
 failover: {mode: automatic, manager: repmgr, election: 'etcd://e1', timing: {poll: 1s}, restart_in_place: once}
-routing: {vip: {address: 10.0.0.9/24, interface: eth0}, poolers: {a: {kind: pgbouncer}}}
+routing: {vip: {address: '2001:db8::9/64', interface: eth0}, poolers: {a: {kind: pgbouncer}}}
 lab: {backend: docker}
 ")), @r#"
 i:4:22: error: "become_method: su" is not built yet (use sudo)
@@ -282,7 +292,7 @@ i:7:38: error: "manager: repmgr" is not built yet (use pgorch or none)
 i:7:56: error: "election: etcd" is not built yet (use local)
 i:7:77: error: a mapping for "timing" is not built yet (use fast or calm)
 i:7:107: error: "restart_in_place: once" is not built yet (use never)
-i:8:16: error: "routing.vip" is not built yet (move the address in routing.hooks until then)
+i:8:26: error: an IPv6 address in "vip" is not built yet (give an IPv4 address)
 i:9:16: error: "backend: docker" is not built yet (use auto or nspawn)
 "#);
 }

@@ -70,6 +70,7 @@ impl World {
         match action {
             Action::Claim
             | Action::Checkpoint
+            | Action::Vip
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),

@@ -187,6 +187,12 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
         "",
     ),
     (
+        |s| s.asked("node2").vip = Some("has no network interface eth0".to_owned()),
+        "switchover_vip",
+        Level::Refused,
+        "node2",
+    ),
+    (
         |s| s.asked("node3").reaches_candidate = Some(Err("no pg_hba.conf entry".to_owned())),
         "switchover_replication_refused",
         Level::Refused,

@@ -29,6 +29,7 @@ mod role_sql;
 mod service;
 mod slot;
 mod sync;
+mod vip;
 mod wait;
 
 use super::Kind;
@@ -62,6 +63,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &leftovers::SLOTS,
     &leftovers::DATA,
     &sync::KIND,
+    &vip::KIND,
     &query::QUERY,
     &query::CHECKPOINT,
     &members::KIND,
@@ -108,6 +110,14 @@ pub(super) fn replication_conninfo(
 ) -> Conninfo {
     basebackup::conninfo(upstream, application, passfile)
 }
+
+/// The path of the script that takes and gives up the virtual address on a node.
+pub(super) fn vip_script(inventory: &Inventory, node: &NodeSettings) -> String {
+    vip::script_of(inventory, node)
+}
+
+/// How a node stands to the virtual address, and what the answer says against it.
+pub(in crate::step) use vip::{fragment as vip_fragment, obstacle as vip_obstacle};
 
 /// The synchronous_standby_names that `host` is to have as the primary.
 pub(super) fn sync_names(inventory: &Inventory, host: &HostName) -> Result<String, String> {
