@@ -3,6 +3,7 @@
 mod back;
 mod cluster;
 mod configured;
+mod guarded;
 mod harness;
 mod judged;
 mod moved;

@@ -204,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     const LINE: &str = "uptime=1234560 boot=b-1 unit=active lease=-20 acknowledged=1870 paused=0 \
-        values=watchdog:3000:2000:500:500:500 voters=3 majority=2 slots=node2,node3 guard=acknowledged\n";
+        values=watchdog:3000:2000:400:1000:500 voters=3 majority=2 slots=node2,node3 guard=acknowledged\n";
 
     #[test]
     fn a_reading_is_understood_as_a_whole_or_not_at_all() {

@@ -77,7 +77,7 @@ fn a_server_that_answers_nothing_has_no_support_and_holds_no_pass_up() {
     world.write("slow", "5\n");
     let begin = Instant::now();
     kills(&mut world);
-    assert!(begin.elapsed().as_millis() < 1_500, "{:?}", begin.elapsed());
+    assert!(begin.elapsed().as_millis() < 2_500, "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn a_writable_start_uses_a_grant_up() {
 #[test]
 fn the_lease_of_a_start_is_put_into_force_by_its_end() {
     let world = World::new();
+    stored(&world, 1);
     world.give("grant", 1, 3000, &["n-1"]);
     world.says(&["start"]);
     assert_eq!(world.fed(), None);

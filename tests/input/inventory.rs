@@ -240,13 +240,13 @@ error: "sync_standbys" is 4, but there are 3 standbys
 19 | replication: {sync_standbys: 4}
    |                              ^
 
-error: "mode: automatic" is not built yet
+error: "mode: automatic" needs 2 standbys that stream from the primary itself, and there are 0
   --> inventory.yml:20:18
    |
 20 | failover: {mode: automatic, maximum_lag_on_failover: lots}
    |                  ^^^^^^^^^
    |
-   = hint: use manual
+   = hint: a witness or a cascaded standby cannot acknowledge: add nodes, or take "follow" away
 
 error: "maximum_lag_on_failover" must be a size, not "lots"
   --> inventory.yml:20:54
@@ -275,23 +275,51 @@ fn a_virtual_address_is_one_that_can_move() {
 }
 
 #[test]
+fn automatic_failover_needs_a_majority_that_can_acknowledge() {
+    let three = "cluster: c\nnodes: {a: {host: a}, b: {host: b}, c: {host: c}}\n";
+    let automatic =
+        parsed(&format!("{three}failover: {{mode: automatic, restart_in_place: 2s}}\n"));
+    assert_eq!(automatic.voters(), (3, 2));
+    let guard = automatic.postgres_of(&"b".into()).and_then(|n| n.guard).expect("a guard");
+    assert_eq!((guard.slots.join(" "), guard.majority), ("a c".to_owned(), 2));
+    assert_eq!(guard.script, "/usr/local/lib/pgorch/pgorch-c.guard");
+    assert_eq!(automatic.failover.restart_in_place, Some(std::time::Duration::from_secs(2)));
+    let manual = parsed(three);
+    assert!(manual.postgres_of(&"b".into()).expect("a node").guard.is_none());
+    // Two nodes and a host that votes.
+    let two = "cluster: c\nnodes: {a: {host: a}, b: {host: b}}\nfailover: {mode: automatic}\n";
+    insta::assert_snapshot!(brief(two), @r#"i:3:18: error: "mode: automatic" needs an odd number of votes, and there are 2 (add a node, or under "witnesses" any host with SSH)"#);
+    assert_eq!(parsed(&format!("{two}witnesses: {{w: {{host: w}}}}\n")).voters(), (3, 2));
+    let no_slots = format!("{three}failover: {{mode: automatic}}\nreplication: {{slots: false}}\n");
+    insta::assert_snapshot!(brief(&no_slots), @r#"i:3:18: error: "mode: automatic" needs replication slots (a slot says which node acknowledges: take "slots: false" away)"#);
+}
+
+#[test]
+fn constants_of_failover_are_a_profile_or_single_values_that_fit() {
+    let timing =
+        |text: &str| parsed(&with(&format!("failover: {{timing: {text}}}"))).failover.timing;
+    assert_eq!(timing("fast"), pgorch::model::Timing::default());
+    assert!(timing("calm").lease > timing("{lease: 4s}").lease);
+    assert_eq!(timing("{profile: calm, hold: timer}").wait_lease().as_millis(), 12_600);
+    insta::assert_snapshot!(brief(&with("failover: {timing: {lease: 1s}}\n")), @r#"i:3:20: error: lease must be longer than 2000 ms, with this round and deadline: one slow answer would stop the primary"#);
+    insta::assert_snapshot!(brief(&with("failover: {restart_in_place: once}\n")), @r#"i:3:30: error: "restart_in_place" must be a duration, not "once" (a whole number with ms, s, min, h or d, like 10s)"#);
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_at_its_place() {
     insta::assert_snapshot!(brief(&with("
 ssh: {become_method: su}
 postgres: {install: {source: {url: 'https://example.org/p.tgz'}}}
 replication: {mode: quorum}
-failover: {mode: automatic, manager: repmgr, election: 'etcd://e1', timing: {poll: 1s}, restart_in_place: once}
+failover: {manager: repmgr, election: 'etcd://e1'}
 routing: {vip: {address: '2001:db8::9/64', interface: eth0}, poolers: {a: {kind: pgbouncer}}}
 lab: {backend: docker}
 ")), @r#"
 i:4:22: error: "become_method: su" is not built yet (use sudo)
 i:5:21: error: "install: source" is not built yet (use package or none)
 i:6:21: error: "mode: quorum" is not built yet (use async)
-i:7:18: error: "mode: automatic" is not built yet (use manual)
-i:7:38: error: "manager: repmgr" is not built yet (use pgorch or none)
-i:7:56: error: "election: etcd" is not built yet (use local)
-i:7:77: error: a mapping for "timing" is not built yet (use fast or calm)
-i:7:107: error: "restart_in_place: once" is not built yet (use never)
+i:7:21: error: "manager: repmgr" is not built yet (use pgorch or none)
+i:7:39: error: "election: etcd" is not built yet (use local)
 i:8:26: error: an IPv6 address in "vip" is not built yet (give an IPv4 address)
 i:9:16: error: "backend: docker" is not built yet (use auto or nspawn)
 "#);

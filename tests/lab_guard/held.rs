@@ -4,15 +4,9 @@ use std::time::Duration;
 
 use super::host::{GUARD, Guarded, UNIT};
 
-/// The end of the lease that a primary has now, on its clock.
-fn end_of_lease(lab: &Guarded) -> i64 {
-    let line = lab.sh("node1", "cut -d' ' -f6 </run/pgorch/pgorch-gd/lease");
-    line.parse().expect("a number")
-}
-
 /// Without a controller a healthy primary stays up, and so does a standby.
 pub(super) fn by_standbys(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     lab.until_guard("node1", "acknowledged");
     let start = lab.sh("node1", &format!("systemctl show -p ActiveEnterTimestampMonotonic {UNIT}"));
     std::thread::sleep(Duration::from_secs(8));
@@ -34,14 +28,16 @@ pub(super) fn by_standbys(lab: &Guarded) {
 /// Nobody runs any more but PID 1, which has been told once, and has been executed anew since.
 pub(super) fn by_pid_1(lab: &Guarded) {
     for renewed in ["daemon-reload", "daemon-reexec"] {
-        lab.sh("node1", "systemctl stop pgorch-gd-guard.timer pgorch-gd-guard.service");
-        lab.sh("node1", &format!("{GUARD} allow lease 60"));
-        lab.sh("node1", &format!("{GUARD} shorten 4"));
-        let end = end_of_lease(lab);
-        lab.sh("node1", &format!("systemctl {renewed}"));
-        assert!(Guarded::now() < end && !lab.down("node1"), "{renewed}: before its end");
-        let gone = lab.sh("node1", Guarded::gone_line());
-        Guarded::in_time(renewed, end, &gone);
+        let told = format!(
+            "{GUARD} allow lease 60\nsystemctl stop {UNIT}-guard.timer {UNIT}-guard.service\n\
+             {GUARD} shorten 6; cut -d' ' -f6 /run/pgorch/{UNIT}/lease\n\
+             systemctl {renewed}\nsystemctl is-active {UNIT}\n{}",
+            Guarded::gone_line()
+        );
+        let said = lab.sh("node1", &told);
+        let lines: Vec<&str> = said.lines().collect();
+        let [end, "active", gone] = lines.as_slice() else { panic!("{renewed}: {said}") };
+        Guarded::in_time(renewed, end.parse().expect("a moment"), gone);
         assert!(lab.down("node1"));
         let why = lab.sh("node1", &format!("systemctl show -p Result --value {UNIT}"));
         assert_eq!(why, "watchdog");
@@ -57,13 +53,16 @@ pub(super) fn by_pid_1(lab: &Guarded) {
 
 /// The script is gone: nobody feeds, and the server ends. Without it no start is possible either.
 pub(super) fn without_its_script(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 2"));
-    let end = end_of_lease(lab);
-    lab.sh("node1", "mv /usr/local/lib/pgorch/pgorch-gd.guard /root/");
-    let gone = lab.sh("node1", Guarded::gone_line());
-    // A heartbeat may have been acknowledged until the script went.
-    let reply = i64::try_from(Guarded::timing().reply_timeout.as_millis()).expect("small");
-    Guarded::in_time("no script", end.max(end - 2_000 + reply), &gone);
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
+    lab.until_guard("node1", "acknowledged");
+    let line = format!(
+        "mv /usr/local/lib/pgorch/{UNIT}.guard /root/\ncut -d' ' -f2 /run/pgorch/{UNIT}/acknowledged\n{}",
+        Guarded::gone_line()
+    );
+    let said = lab.sh("node1", &line);
+    let lines: Vec<&str> = said.lines().collect();
+    let [end, gone] = lines.as_slice() else { panic!("{said}") };
+    Guarded::in_time("no script", end.parse().expect("a moment"), gone);
     let refused = lab.sh("node1", &format!("systemctl start {UNIT} 2>&1 || :"));
     assert!(refused.contains("failed"), "{refused}");
     lab.sh("node1", "mv /root/pgorch-gd.guard /usr/local/lib/pgorch/");

@@ -80,7 +80,7 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
 
 /// Somebody promotes a standby past pgorch: nobody has given it a lease, and it is ended.
 pub(super) fn promoted_by_hand(lab: &Guarded) {
-    lab.cluster.sql("node2", "SELECT pg_promote(true, 5)");
+    lab.cluster.sql("node2", "SELECT pg_promote(false)");
     std::thread::sleep(Duration::from_secs(3));
     assert!(lab.down("node2"), "it lives on");
     assert_eq!(lab.cluster.sql("node1", "SELECT pg_is_in_recovery()"), "f");
@@ -94,7 +94,7 @@ pub(super) fn switched_over(lab: &Guarded) {
     lab.settled("node2");
     lab.until_guard("node1", "standby");
     // Its lease of the promotion ends, and the standbys keep it.
-    lab.sh("node2", &format!("{GUARD} shorten 1"));
+    lab.sh("node2", &format!("{GUARD} shorten 3"));
     lab.until_guard("node2", "acknowledged");
     lab.run(&["restart", "node2", "-y"]).exits(0);
     lab.settled("node2");
@@ -108,21 +108,20 @@ pub(super) fn paused(lab: &Guarded) {
     let boot = lab.reading("node1", "boot");
     let epoch = lab.sh("node1", "head -n 1 /var/lib/pgorch/gd/epoch");
     lab.sh("node1", &format!("{GUARD} pause {epoch} {boot}"));
-    lab.sh("node1", "systemctl restart pgorch-gd-guard.timer");
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
     }
-    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    lab.sh("node1", &format!("{GUARD} shorten 3"));
     std::thread::sleep(Duration::from_secs(5));
     assert!(!lab.down("node1"));
     assert_eq!(lab.reading("node1", "guard"), "paused");
     lab.sh("node1", &format!("{GUARD} unpause 2>&1 || :"));
     std::thread::sleep(Duration::from_secs(1));
     assert!(lab.down("node1"), "no lease and no standbys");
-    for node in ["node2", "node3"] {
+    for node in ["node1", "node2", "node3"] {
         lab.run(&["start", node, "-y"]).exits(0);
     }
-    lab.back("node1");
+    lab.settled("node1");
 }
 
 /// With "mode: manual" nothing of it is left, and the server runs on.
