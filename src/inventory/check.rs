@@ -18,11 +18,8 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     versions(inventory, tree, out);
     sync_standbys(inventory, tree, out);
     poolers(inventory, tree, out);
-<<<<<<< HEAD
     super::automatic::possible(inventory, tree, out);
-=======
     vip(inventory, tree, out);
->>>>>>> main
 }
 
 /// The entries of nodes, witnesses and hosts, as [`Inventory::all_hosts`] orders them.
