@@ -49,11 +49,26 @@ impl Watching {
     }
 }
 
+type Part = fn(&Lab);
+
 impl Lab {
-    fn new() -> Self {
-        let cluster = Cluster::new(&inventory(""));
+    fn new(more: &str) -> Self {
+        let cluster = Cluster::new(&inventory(more));
         cluster.apply(&[]).exits(0);
         Lab { cluster }
+    }
+
+    /// All parts, or the one that PGORCH_PART names.
+    fn parts(&self, parts: &[(&str, Part)]) {
+        let only = std::env::var("PGORCH_PART").ok();
+        for (name, part) in parts {
+            if only.as_ref().is_some_and(|only| only != name) {
+                continue;
+            }
+            let start = std::time::Instant::now();
+            part(self);
+            eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+        }
     }
 
     fn watch(&self, more: &[&str]) -> Watching {
@@ -117,9 +132,7 @@ fn the_watch_replaces_a_primary_that_is_lost_on_a_live_host() {
     if !available() {
         return;
     }
-    let lab = Lab::new();
-    type Part = fn(&Lab);
-    let parts: [(&str, Part); 7] = [
+    Lab::new("").parts(&[
         ("dry run", dry_run),
         ("killed", killed),
         ("stopped by hand", stopped),
@@ -127,16 +140,106 @@ fn the_watch_replaces_a_primary_that_is_lost_on_a_live_host() {
         ("paused", paused),
         ("unreachable without a proof", unreachable),
         ("two watches", two_watches),
-    ];
-    let only = std::env::var("PGORCH_PART").ok();
-    for (name, part) in parts {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        let start = std::time::Instant::now();
-        part(&lab);
-        eprintln!("{name}: {:.1} s", start.elapsed().as_secs_f64());
+    ]);
+}
+
+/// Its host does not answer: the lease is waited out.
+#[test]
+fn the_watch_replaces_a_primary_whose_host_is_lost() {
+    if !available() {
+        return;
     }
+    Lab::new("failover: { mode: automatic }\n").parts(&[
+        ("no need", no_need),
+        ("host lost", host_lost),
+        ("cut off with clients", cut_off),
+        ("only we are cut off", blind),
+    ]);
+}
+
+/// Renewed round by round; without the watch the standbys' acknowledgements keep it up.
+fn no_need(lab: &Lab) {
+    let watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(15));
+    let read = lab.cluster.sh("node1", "/bin/sh /usr/local/lib/pgorch/pgorch-wa.guard read");
+    let lease = read.split("lease=").nth(1).and_then(|r| r.split(' ').next()).expect("a lease");
+    assert!(lease.parse::<i64>().expect("a number") > 1_000, "{read}");
+    let events = watching.end();
+    assert!(!events.iter().any(|e| e["event"] == "operation"), "{events:#?}");
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(lab.primary(), "node1");
+}
+
+/// Power off.
+fn host_lost(lab: &Lab) {
+    let writer = Writer::start(&lab.cluster, &NODES, 0);
+    let mut watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(3));
+    lab.cluster.fault("power-off node1");
+    watching.done();
+    std::thread::sleep(Duration::from_secs(2));
+    let ledger = writer.end();
+    let primary = lab.primary();
+    assert_ne!(primary, "node1");
+    assert_ne!(primary, "");
+    lab.told("host lost", &ledger);
+    // It comes back, not as a primary, and becomes a standby by itself.
+    lab.cluster.fault("start node1");
+    assert_eq!(lab.whole_within(120), primary);
+    watching.end();
+    lab.home();
+}
+
+/// Cut off from us and from the standbys, with clients that still reach it: it confirms nothing any more
+/// when the next one begins to.
+fn cut_off(lab: &Lab) {
+    // A client on the primary's own host, which nothing cuts off from it. All hosts have this
+    // machine's clock.
+    lab.cluster.sql("node1", "CREATE TABLE pinned (at timestamptz)");
+    lab.cluster.sh(
+        "node1",
+        "systemd-run --collect --unit=pinned sh -c 'cd /; while :; do \
+         runuser -u postgres -- psql -XAtqc \"INSERT INTO pinned VALUES (now())\" && \
+         date +%s.%N >>/root/pinned; sleep 0.02; done'",
+    );
+    let mut watching = lab.watch(&[]);
+    std::thread::sleep(Duration::from_secs(3));
+    let others = Writer::start(&lab.cluster, &["node2", "node3"], 20_000_000);
+    for (a, b) in [("node1", "node2"), ("node1", "node3")] {
+        lab.cluster.fault(&format!("cut {a} {b}"));
+    }
+    lab.cluster.fault("cut controller node1");
+    watching.done();
+    std::thread::sleep(Duration::from_secs(2));
+    let (first, _) = others.end().span().expect("rows");
+    let first = std::time::SystemTime::now() - first.elapsed();
+    let first = first.duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs_f64();
+    for (a, b) in [("node1", "node2"), ("node1", "node3"), ("controller", "node1")] {
+        lab.cluster.fault(&format!("heal {a} {b}"));
+    }
+    assert_ne!(lab.whole_within(120), "node1");
+    let last = lab.cluster.sh("node1", "systemctl stop pinned; tail -n 1 /root/pinned");
+    let last: f64 = last.parse().expect("a time");
+    eprintln!(
+        "the old one confirmed its last row {:.2} s before the new one's first",
+        first - last
+    );
+    assert!(last < first, "both confirmed for {:.2} s", last - first);
+    watching.end();
+    lab.home();
+}
+
+/// Cut off from us alone: nothing happens.
+fn blind(lab: &Lab) {
+    let mut watching = lab.watch(&[]);
+    lab.cluster.fault("cut controller node1");
+    watching.live.until(|e| e["data"]["finding"] == "primary_ssh_lost");
+    std::thread::sleep(Duration::from_secs(15));
+    lab.cluster.fault("heal controller node1");
+    watching.healthy();
+    let events = watching.end();
+    assert!(!events.iter().any(|e| e["event"] == "operation"), "{events:#?}");
+    assert_eq!(lab.primary(), "node1");
 }
 
 /// It says what it would do, and does nothing.

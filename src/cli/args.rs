@@ -292,6 +292,9 @@ pub(super) enum Command {
         /// Say what would be done, and do nothing
         #[arg(short = 'C', long, visible_alias = "check")]
         dry_run: bool,
+        /// The watch that owned the cluster is gone for good: this one takes its place
+        #[arg(long)]
+        take_over: bool,
     },
     /// Have the watch look on without acting, for instance during maintenance
     Pause {

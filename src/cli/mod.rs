@@ -113,7 +113,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             failover::failover(&common, &args)?
         }
         Command::Resume { id } => switchover::resume(&common, id.as_deref())?,
-        Command::Watch { dry_run } => watch::watch(&common, dry_run)?,
+        Command::Watch { dry_run, take_over } => watch::watch(&common, dry_run, take_over)?,
         Command::Pause { r#for } => watch::pause(&common, r#for.as_deref())?,
         Command::Unpause => watch::unpause(&common)?,
         Command::Ack => watch::acknowledge(&common)?,

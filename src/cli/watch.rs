@@ -23,7 +23,7 @@ use crate::watch::{Declared, FarProof, Members, Pause, Policy, Watch};
 use crate::watcher::{Hands, MakeRunner, Revoked, Settings, State, Watcher, lock_cluster};
 
 /// `pgorch watch`.
-pub(super) fn watch(common: &Common, dry_run: bool) -> Result<Exit, CliError> {
+pub(super) fn watch(common: &Common, dry_run: bool, take_over: bool) -> Result<Exit, CliError> {
     let prepared = load::prepare(common, None, Lab::Find)?;
     let cluster = prepared.inventory.cluster.clone();
     let state_dir = load::state_dir();
@@ -39,7 +39,7 @@ pub(super) fn watch(common: &Common, dry_run: bool) -> Result<Exit, CliError> {
         }
     };
     let playbooks = Playbooks::read()?;
-    block_on(go(common, Arc::new(prepared), state, playbooks, dry_run))?
+    block_on(go(common, Arc::new(prepared), state, playbooks, (dry_run, take_over)))?
 }
 
 /// Everything that the watch may need, read before it begins.
@@ -65,7 +65,7 @@ async fn go(
     prepared: Arc<Prepared>,
     state: State,
     playbooks: Playbooks,
-    dry_run: bool,
+    (dry_run, take_over): (bool, bool),
 ) -> Result<Exit, CliError> {
     let inventory = Arc::clone(&prepared.inventory);
     let sink = sink(common, &prepared);
@@ -74,7 +74,11 @@ async fn go(
         inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
     let identity = format!("watch {} of {}", &state.id[..state.id.len().min(8)], whoami());
     let policy = policy(&inventory, &voters, &identity);
-    let watch = Arc::new(Mutex::new(Watch::new(policy, state.budget, clock::raw())));
+    let mut watch = Watch::new(policy, state.budget, clock::raw());
+    if let Some(kept) = state.kept.filter(|kept| inventory.nodes.contains_key(&kept.primary)) {
+        watch.go_on_from(kept, clock::raw());
+    }
+    let watch = Arc::new(Mutex::new(watch));
     let make: MakeRunner = {
         let (prepared, common, sink) = (Arc::clone(&prepared), common.clone(), Arc::clone(&sink));
         let interrupt = interrupt.clone();
@@ -114,6 +118,13 @@ async fn go(
     };
     // The connections of the hands stand before they are needed.
     hands.runner.first_batch(&Options { check: true, ..Options::default() }).await;
+    if !dry_run {
+        own(&hands.runner, &inventory, &voters, &hands.identity, take_over).await?;
+    }
+    // From here on nobody else has the right to give anything.
+    if let Ok(mut watch) = watch.lock() {
+        watch.leases_mut().begin(clock::raw());
+    }
     let targets = prepared.targets_of(common, &voters).await?;
     let settings = Settings {
         home: format!("/var/lib/pgorch/{}", inventory.cluster),
@@ -164,6 +175,57 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
         auto_rejoin: failover.auto_rejoin,
         restart_standbys: failover.restart_in_place.is_some(),
     }
+}
+
+/// Makes this watch the owner of the cluster, on a majority of the voters.
+async fn own(
+    runner: &Runner,
+    inventory: &Inventory,
+    voters: &[HostName],
+    identity: &str,
+    take_over: bool,
+) -> Result<(), CliError> {
+    let script = Script::new()
+        .set("home", &format!("/var/lib/pgorch/{}", inventory.cluster))
+        .set("own", identity)
+        .set("take", if take_over { "1" } else { "" })
+        .line("umask 077")
+        .line("mkdir -p \"$home\" && exec 9>>\"$home/epoch.lock\" && flock -w 5 9 || exit 1")
+        .line("is=")
+        .line("{ read -r is <\"$home/owner\"; } 2>/dev/null || :")
+        .line("if [ -n \"$is\" ] && [ \"$is\" != \"$own\" ] && [ -z \"$take\" ]; then")
+        .line("  printf 'other=%s\\n' \"$is\"; exit 0")
+        .line("fi")
+        .line("[ \"$is\" = \"$own\" ] || {")
+        .line("  printf '%s\\n' \"$own\" >\"$home/owner.new\" && sync \"$home/owner.new\" &&")
+        .line("  mv -f \"$home/owner.new\" \"$home/owner\" && sync \"$home\"")
+        .line("} || exit 1")
+        .line("echo own=1");
+    let ask = |voter: HostName| {
+        let script = &script;
+        async move {
+            let mut link = runner.links.get(&voter)?.lock().await;
+            let limit = Duration::from_secs(15);
+            let (rc, stdout, _) = link.command(script, None, limit, &mut |_| {}).await.ok()?;
+            (rc == 0).then_some((voter, stdout.trim().to_owned()))
+        }
+    };
+    let answers: Vec<(HostName, String)> =
+        join_all(voters.iter().cloned().map(ask)).await.into_iter().flatten().collect();
+    if let Some((voter, other)) =
+        answers.iter().find_map(|(v, a)| Some((v, a.strip_prefix("other=")?)))
+    {
+        let text = format!("{other} owns this cluster, as {voter} has stored");
+        return Err(CliError::refused(text)
+            .hint("if that watch is gone for good: pgorch watch --take-over"));
+    }
+    let needed = voters.len() / 2 + 1;
+    if answers.len() < needed {
+        let text =
+            format!("{} of {} voters answer, {needed} are needed", answers.len(), voters.len());
+        return Err(CliError::unreachable(text).hint("pgorch status"));
+    }
+    Ok(())
 }
 
 /// `user@host` of this process, for people.

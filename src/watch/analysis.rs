@@ -110,6 +110,11 @@ impl View<'_> {
             let text = format!("none of {} hosts answers", voters.len());
             return only(Finding::ControllerIsolated, text);
         }
+        // One that says so is enough to stand back.
+        let owners = voters.iter().filter_map(|v| Some((v, self.sight.host(v)?.owner.as_ref()?)));
+        if let Some((voter, owner)) = owners.clone().find(|(_, o)| **o != self.members.identity) {
+            return only(Finding::NotOwner, format!("{voter} names {owner}"));
+        }
         let out = |n: &&HostName| self.sight.server(n).is_some_and(|s| !s.in_recovery);
         let primaries: Vec<&HostName> = self.members.nodes.keys().filter(out).collect();
         let mut picture = match (primaries.as_slice(), self.recorded) {
@@ -151,12 +156,8 @@ impl View<'_> {
     /// The newest operation that is not over on some voter.
     fn open(&self) -> Option<(&HostName, &OperationRecord)> {
         let hosts = self.members.voters.iter().filter_map(|v| Some((v, self.sight.host(v)?)));
-        let newest = hosts.clone().map(|(_, h)| h.epoch.epoch).max()?;
-        // One that a later operation has passed by is a matter for `pgorch resume`.
-        let mut open = hosts
-            .filter(|(_, h)| h.epoch.epoch == newest)
-            .filter_map(|(v, h)| Some((v, h.epoch.open()?)));
-        open.next()
+        let open = hosts.filter_map(|(v, h)| Some((h.epoch.epoch, v, h.epoch.open()?)));
+        open.max_by_key(|(epoch, ..)| *epoch).map(|(_, voter, record)| (voter, record))
     }
 
     fn one_primary(&self, name: &HostName, recorded: Option<&Recorded>) -> Picture {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{HostName, Instant, Timing};
+use crate::model::{HostName, Instant, SystemIdentifier, Timeline, Timing};
 
 use super::analysis::{Members, Picture, Recorded, analyse};
 use super::finding::{Finding, Minor};
 use super::lease::{Leases, Renewal};
 use super::observation::{Look, Seen, ServerSeen, Sight};
 use super::rules::{Phase, Reaction, rule};
-use super::standing::{Budget, Pause};
+use super::standing::{Budget, Kept, Pause};
 use super::suspicion::{Patience, Suspicion};
 
 /// What the inventory says about the watch.
@@ -174,6 +174,34 @@ impl Watch {
             minor_since: BTreeMap::new(),
             rejoins: BTreeMap::new(),
         }
+    }
+
+    /// Goes on where an earlier watch of this controller ended: whom it watched, and what may have held
+    /// that node up when it ended.
+    pub fn go_on_from(&mut self, kept: Kept, now: Instant) {
+        if let Some(holds) = kept.holds {
+            self.leases.read(&kept.primary, holds, now);
+        }
+        self.recorded = Some(Recorded {
+            primary: kept.primary,
+            system: kept.system.map(SystemIdentifier),
+            timeline: kept.timeline.map(Timeline),
+            lsn: None,
+            epoch: kept.epoch,
+        });
+    }
+
+    /// What [`Watch::go_on_from`] wants.
+    #[must_use]
+    pub fn kept(&self) -> Option<Kept> {
+        let recorded = self.recorded.as_ref()?;
+        Some(Kept {
+            primary: recorded.primary.clone(),
+            system: recorded.system.map(|s| s.0),
+            timeline: recorded.timeline.map(|t| t.0),
+            epoch: recorded.epoch,
+            holds: self.leases.longest(&recorded.primary),
+        })
     }
 
     #[must_use]

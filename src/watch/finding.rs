@@ -26,6 +26,7 @@ pub enum Finding {
     SplitBrain,
     OwnOperationOpen,
     OtherOperationOpen,
+    NotOwner,
     VotersMissing,
     ControllerIsolated,
 }
@@ -40,7 +41,7 @@ pub struct FindingText {
 }
 
 impl Finding {
-    pub const ALL: [Finding; 21] = [
+    pub const ALL: [Finding; 22] = [
         Finding::Healthy,
         Finding::PrimaryMoved,
         Finding::TooManyClients,
@@ -60,6 +61,7 @@ impl Finding {
         Finding::SplitBrain,
         Finding::OwnOperationOpen,
         Finding::OtherOperationOpen,
+        Finding::NotOwner,
         Finding::VotersMissing,
         Finding::ControllerIsolated,
     ];
@@ -179,6 +181,11 @@ impl Finding {
                 "operation_open",
                 "somebody else's operation is not over",
                 "Nothing is done meanwhile. If its controller is gone: `pgorch resume`.",
+            ),
+            Finding::NotOwner => text(
+                "not_owner",
+                "another watch owns the cluster",
+                "Only one watch renews leases and replaces primaries: two could each wait out a lease that the other renews. The voters name the owner. If that one is gone for good: `pgorch watch --take-over`, which is your word for it.",
             ),
             Finding::VotersMissing => text(
                 "voters_missing",

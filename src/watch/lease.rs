@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{HostName, Instant, Lsn, Timing};
 
 /// A node's own clock, where a guard that is switched on keeps a lease by it.
@@ -24,7 +26,7 @@ pub struct Reading {
 }
 
 /// What is left of a node's lease when its guard was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Holds {
     For(Duration),
     /// It is paused: its lease has no end.
@@ -75,6 +77,8 @@ struct Bound {
     read: Option<Instant>,
     /// By everything that was sent to it, confirmed or not.
     sent: Instant,
+    /// The longest lease that it was ever seen to have, or that was sent to it.
+    longest: Holds,
 }
 
 /// Ends that are remembered of each standby. Forgetting the oldest only makes a wait longer.
@@ -85,6 +89,11 @@ impl Leases {
     pub fn new(timing: Timing, since: Instant) -> Self {
         let (bounds, ends) = (BTreeMap::new(), BTreeMap::new());
         Leases { timing, since, bounds, ended: None, ends }
+    }
+
+    /// The authority begins here: every wait starts at this moment at the earliest.
+    pub fn begin(&mut self, since: Instant) {
+        self.since = self.since.max(since);
     }
 
     /// The renewal that follows from a reading, which is remembered as sent.
@@ -127,8 +136,16 @@ impl Leases {
             Holds::WithoutEnd => None,
             Holds::For(left) => Some(self.bound(left, received)),
         };
-        let fresh = Bound { read, sent: Instant::default() };
-        self.bounds.entry(node.clone()).or_insert(fresh).read = read;
+        let fresh = Bound { read, sent: Instant::default(), longest: holds };
+        let kept = self.bounds.entry(node.clone()).or_insert(fresh);
+        kept.read = read;
+        kept.longest = kept.longest.max(holds);
+    }
+
+    /// What a controller that begins anew has to take for what holds this node up.
+    #[must_use]
+    pub fn longest(&self, node: &HostName) -> Option<Holds> {
+        Some(self.bounds.get(node)?.longest.max(Holds::For(self.timing.lease)))
     }
 
     /// Whether it was ever read what holds this node up.

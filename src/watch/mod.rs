@@ -23,9 +23,11 @@ pub use decision::{Act, ActEnd, Decision, FarProof, Policy, Verdict, Watch};
 pub use finding::{Finding, FindingText, Minor};
 pub use lease::{Holds, Leases, NoRenewal, Reading, Renewal};
 pub use observation::{Answering, HostSeen, Look, Reach, ReceiverSeen, Seen, ServerSeen, Sight};
-pub use probe::{PROBE_SQL, probe_script, read_host, read_server, sql_refusal};
+pub use probe::{
+    PROBE_SQL, knock_script, probe_script, read_host, read_knock, read_server, sql_refusal,
+};
 pub use rules::{Phase, RULES, Reaction, Rule, diagram, matrix, rule, rule_table};
-pub use standing::{Budget, Pause};
+pub use standing::{Budget, Kept, Pause};
 pub use suspicion::{Patience, Suspicion};
 
 /// What `pgorch explain` knows of the watch besides its findings: why it does nothing although it would.

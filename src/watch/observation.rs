@@ -47,6 +47,8 @@ pub struct HostSeen {
     pub epoch: EpochFacts,
     /// Somebody has told the watch to stand by, as stored on this voter.
     pub pause: Option<super::Pause>,
+    /// Which watch this voter has stored as the one that may renew, grant and promote.
+    pub owner: Option<String>,
     /// The node's own clock and lease, where a guard keeps them.
     pub reading: Option<Reading>,
     /// What this host gets when it knocks at the primary's port; none where it was not asked to.

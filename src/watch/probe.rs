@@ -29,10 +29,9 @@ pub const PROBE_SQL: &str = "SELECT json_build_object(\
         JOIN pg_replication_slots s ON s.active_pid = p.pid WHERE p.state = 'streaming')) \
     FROM (SELECT pg_is_in_recovery() AS recovery OFFSET 0) r";
 
-/// The question to the host. `node` is none on a witness; `peer` is the primary at whose port it is to
-/// knock.
+/// The question to the host. `node` is none on a witness; a suspected one is asked what systemd says too.
 #[must_use]
-pub fn probe_script(home: &str, node: Option<&NodeSettings>, peer: Option<(&str, u16)>) -> Script {
+pub fn probe_script(home: &str, node: Option<&NodeSettings>, suspect: bool) -> Script {
     let of = |f: fn(&NodeSettings) -> &str| node.map(f).unwrap_or_default();
     let unit = of(|n| &n.service);
     let unit = match unit.ends_with(".service") {
@@ -49,8 +48,31 @@ pub fn probe_script(home: &str, node: Option<&NodeSettings>, peer: Option<(&str,
             "guarded",
             node.and_then(|n| Some(n.guard.as_ref()?.enabled.as_str())).unwrap_or_default(),
         )
-        .set("peer", &peer.map(|(host, port)| format!("{host} {port}")).unwrap_or_default())
+        .set("suspect", if suspect { "1" } else { "" })
         .line(include_str!("probe.sh"))
+}
+
+/// A knock at the primary's port, from another host: beside the looks, because nobody may answer.
+#[must_use]
+pub fn knock_script(node: &NodeSettings, address: &str, port: u16) -> Script {
+    Script::new()
+        .set("bin", &node.bin_dir)
+        .set("address", address)
+        .set("port", &port.to_string())
+        .line("timeout 1 \"$bin/pg_isready\" -q -t 1 -h \"$address\" -p \"$port\"")
+        .line("printf 'reach=%s\\n' \"$?\"")
+}
+
+/// What a knock gave; none if it could not be tried.
+#[must_use]
+pub fn read_knock(stdout: &str) -> Option<Reach> {
+    match stdout.trim().strip_prefix("reach=")? {
+        "0" => Some(Reach::Accepts),
+        "1" => Some(Reach::Rejects),
+        // 2 is no answer, 124 the end of our patience.
+        "2" | "124" => Some(Reach::Nothing),
+        _ => None,
+    }
 }
 
 /// The host's answer; none if the script did not run.
@@ -60,14 +82,6 @@ pub fn read_host(stdout: &str) -> Option<HostSeen> {
     let values: BTreeMap<&str, &str> = lines.collect();
     values.get("uptime")?;
     let text = |key: &str| values.get(key).copied();
-    let reaches_primary = match text("reach") {
-        None => None,
-        Some("0") => Some(Reach::Accepts),
-        Some("1") => Some(Reach::Rejects),
-        // 2 is no answer, 124 the end of our patience. 3 and the like: it could not be tried.
-        Some("2" | "124") => Some(Reach::Nothing),
-        Some(_) => None,
-    };
     Some(HostSeen {
         postmaster: text("postmaster").and_then(|pid| pid.parse().ok()),
         unit: text("unit").unwrap_or_default().to_owned(),
@@ -77,8 +91,9 @@ pub fn read_host(stdout: &str) -> Option<HostSeen> {
         revoked: text("revoked").is_some(),
         epoch: read_epoch(text("epoch"), text("operation")),
         pause: text("pause").and_then(|json| serde_json::from_str(json).ok()),
+        owner: text("owner").map(str::to_owned),
         reading: text("guarded").and_then(|_| reading(text("uptime")?, text("boot")?)),
-        reaches_primary,
+        reaches_primary: None,
         server: ServerSeen::NotAsked,
     })
 }
@@ -160,18 +175,26 @@ mod tests {
     #[test]
     fn a_host_s_answer_is_read() {
         let seen = read_host(
-            "uptime=12.34\nboot=x\npostmaster=77\nepoch=3\noperation=\nreach=124\n\
+            "uptime=12.34\nboot=x\npostmaster=77\nepoch=3\noperation=\n\
+             owner=watch 1 of a@b\n\
              pause={\"said\":5,\"paused\":true,\"until\":null,\"by\":\"a@b\"}\n",
         )
         .expect("an answer");
         assert_eq!(seen.postmaster, Some(77));
         assert_eq!(seen.epoch.epoch, 3);
-        assert_eq!(seen.reaches_primary, Some(Reach::Nothing));
         assert_eq!(seen.pause.expect("a pause").by, "a@b");
+        assert_eq!(seen.owner.as_deref(), Some("watch 1 of a@b"));
         assert!(!seen.fenced && !seen.revoked && !seen.going_down);
-        let seen = read_host("uptime=1\nreach=127\nunit=failed\n").expect("an answer");
-        assert_eq!((seen.reaches_primary, seen.postmaster), (None, None));
-        assert_eq!(seen.unit, "failed");
+        let seen = read_host("uptime=1\nunit=failed\n").expect("an answer");
+        assert_eq!((seen.unit.as_str(), seen.postmaster), ("failed", None));
+    }
+
+    #[test]
+    fn a_knock_s_answer_is_read() {
+        assert_eq!(read_knock("reach=0\n"), Some(Reach::Accepts));
+        assert_eq!(read_knock("reach=1\n"), Some(Reach::Rejects));
+        assert_eq!(read_knock("reach=124\n"), Some(Reach::Nothing));
+        assert_eq!((read_knock("reach=127\n"), read_knock("")), (None, None));
     }
 
     #[test]

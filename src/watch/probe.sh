@@ -1,5 +1,5 @@
 # One look of the watch at a host. Set before: dir, home, bin, unit, node, guarded (the file
-# that switches the guard on, or empty), peer (host port, or empty).
+# that switches the guard on, or empty), suspect (1, or empty).
 # Output: key=value lines. Nothing is changed, and next to nothing is forked while a server lives.
 up= boot=
 { read -r up v </proc/uptime; } 2>/dev/null || :
@@ -26,7 +26,7 @@ if [ -n "$dir" ]; then
   if [ -e "$home/$node.revoked" ]; then echo revoked=1; fi
   if [ -e "$home/$node.fenced" ]; then echo fenced=1; fi
   if [ -n "$guarded" ] && [ -e "$guarded" ]; then echo guarded=1; fi
-  if [ -z "$live" ] || [ -n "$peer" ]; then
+  if [ -z "$live" ] || [ -n "$suspect" ]; then
     printf 'unit=%s\n' "$(systemctl show -p ActiveState --value -- "$unit" 2>/dev/null)"
     [ "$(systemctl is-system-running 2>/dev/null)" != stopping ] || echo going_down=1
   fi
@@ -35,9 +35,6 @@ h=
 if { { read -r v; read -r h || :; } <"$home/epoch"; } 2>/dev/null; then
   printf 'epoch=%s\noperation=%s\n' "$v" "$h"
 fi
+if { read -r v <"$home/owner"; } 2>/dev/null; then printf 'owner=%s\n' "$v"; fi
 if { read -r v <"$home/pause"; } 2>/dev/null; then printf 'pause=%s\n' "$v"; fi
-if [ -n "$peer" ]; then
-  timeout 0.5 "$bin/pg_isready" -q -t 1 -h "${peer% *}" -p "${peer#* }"
-  printf 'reach=%s\n' "$?"
-fi
 :

@@ -212,6 +212,14 @@ pub const RULES: &[Rule] = &[
         because: "somebody else is at work",
     },
     Rule {
+        name: "one-owner",
+        from: ALERT,
+        on: &[F::NotOwner],
+        reaction: Reaction::Alarm,
+        to: Some(P::Looking),
+        because: "nobody can wait out a lease that somebody else may be renewing",
+    },
+    Rule {
         name: "cut-off-never-acts",
         from: ALERT,
         on: &[F::ControllerIsolated, F::VotersMissing],

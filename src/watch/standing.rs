@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Holds;
+use crate::model::HostName;
+
 /// `pgorch pause` and `pgorch unpause`, as stored on the voters. The newest word counts, wherever it
 /// is seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,17 @@ impl Pause {
         let newest = all.max_by_key(|p| (p.said, p.paused))?;
         (newest.paused && newest.until.is_none_or(|until| until > wall)).then_some(newest)
     }
+}
+
+/// What a watch that begins anew must know of the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub primary: HostName,
+    pub system: Option<u64>,
+    pub timeline: Option<u32>,
+    pub epoch: u64,
+    /// What may have held it up at most; none where it was never read.
+    pub holds: Option<Holds>,
 }
 
 /// How often the primary may be replaced before somebody must have looked.

@@ -459,6 +459,38 @@ fn not_into_another_operation() {
 }
 
 #[test]
+fn one_owner() {
+    let mut world = World::new();
+    let holds = Some(Holds::For(Duration::ZERO));
+    world.host(1).reading = Some(Reading { agrees: true, holds, ..Reading::default() });
+    world.host(3).owner = Some(ME.to_owned());
+    assert_eq!(world.round().renewals.len(), 1);
+    world.host(3).owner = Some("another".to_owned());
+    let verdict = world.round();
+    assert_eq!((verdict.rule, verdict.renewals), ("one-owner", Vec::new()));
+    world.kill(1);
+    assert_eq!(world.until_act(20), None);
+}
+
+#[test]
+fn a_watch_that_begins_anew_knows_whom_the_last_one_watched() {
+    let mut world = World::new();
+    let holds = Some(Holds::For(Duration::from_secs(90)));
+    world.host(1).reading = Some(Reading { holds, ..Reading::default() });
+    world.round();
+    let kept = world.watch.kept().expect("whom it watched");
+    assert_eq!(kept.holds, Some(Holds::For(Duration::from_secs(90))));
+    world.watch = Watch::new(policy(), Budget::default(), at(world.now));
+    world.watch.go_on_from(kept, at(world.now));
+    world.silence(1);
+    world.knocked(Reach::Nothing);
+    assert!(failover(&world.until_act(10)));
+    // It may have been given a lease in the last moment of the watch before.
+    let over = world.watch.leases().over_at(&name(1), &Default::default()).expect("an end");
+    assert!(over > at(world.now + 80_000));
+}
+
+#[test]
 fn finish_what_was_begun() {
     let mut world = World::new();
     world.kill(1);

@@ -16,8 +16,8 @@ use crate::transport::{
     Target, Transport,
 };
 use crate::watch::{
-    Holds, HostSeen, Look, PROBE_SQL, Renewal, Seen, ServerSeen, probe_script, read_host,
-    read_server, sql_refusal,
+    Holds, HostSeen, Look, PROBE_SQL, Reach, Renewal, Seen, ServerSeen, knock_script, probe_script,
+    read_host, read_knock, read_server, sql_refusal,
 };
 
 /// Where the server's socket is (`unix_socket_directories` of pgorch.conf).
@@ -28,6 +28,10 @@ const DIAL: Duration = Duration::from_secs(3);
 const SCRIPT: Duration = Duration::from_secs(30);
 /// For a renewal; the next round asks the host again soon.
 const RENEW: Duration = Duration::from_millis(400);
+/// For a knock at the primary's port.
+const KNOCK: Duration = Duration::from_secs(3);
+/// A knock that began longer ago says nothing about now.
+const KNOCKED: Duration = Duration::from_millis(2_500);
 /// So many rounds without an answer, and the connection is made anew.
 const MISSES: u32 = 2;
 
@@ -64,6 +68,9 @@ pub(super) struct Eye {
     misses: u32,
     /// What the guard said last.
     guard: Option<Reading>,
+    knocking: Option<JoinHandle<Option<(Reach, Instant)>>>,
+    /// What the last knock at the primary gave, and when it began.
+    knocked: Option<(Reach, Instant)>,
 }
 
 impl Eye {
@@ -88,6 +95,8 @@ impl Eye {
             sql: None,
             misses: 0,
             guard: None,
+            knocking: None,
+            knocked: None,
         }
     }
 
@@ -190,13 +199,15 @@ impl Eye {
 
     async fn ask(&mut self, ask: &Ask, until: Moment) -> Result<HostSeen, String> {
         let connection = self.connected(until).await?;
-        let peer = ask.knock.as_ref().filter(|(node, ..)| *node != self.node);
-        let peer = peer.map(|(_, address, port)| (address.as_str(), *port));
-        let script = probe_script(&self.home, self.settings.as_ref(), peer);
+        self.knock(ask, &connection).await;
+        let suspect = ask.knock.as_ref().is_some_and(|(node, ..)| *node == self.node);
+        let script = probe_script(&self.home, self.settings.as_ref(), suspect);
         let host = ask_host(&mut self.shell, &connection, &script, until);
         let server = ask_server(&mut self.sql, &connection, self.settings.as_ref(), until);
         let (host, server) = tokio::join!(host, server);
         let mut host = host?;
+        let fresh = |(_, asked): &(Reach, Instant)| clock::raw().since(*asked) < KNOCKED;
+        host.reaches_primary = self.knocked.filter(fresh).map(|(reach, _)| reach);
         if let Some(reading) = &mut host.reading {
             let known = self.guard.as_ref().filter(|g| g.boot == reading.boot_id);
             if known.is_none() || ask.read.as_ref() == Some(&self.node) {
@@ -219,6 +230,29 @@ impl Eye {
 }
 
 impl Eye {
+    /// Begins a knock at the primary, unless one is under way, and takes the result of the last.
+    async fn knock(&mut self, ask: &Ask, connection: &Connection) {
+        if self.knocking.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(knocking) = self.knocking.take()
+        {
+            self.knocked = knocking.await.ok().flatten();
+        }
+        let Some((node, address, port)) = &ask.knock else {
+            self.knocked = None;
+            return;
+        };
+        if *node == self.node || self.knocking.is_some() {
+            return;
+        }
+        let Some(settings) = &self.settings else { return };
+        let (script, asked) = (knock_script(settings, address, *port), clock::raw());
+        let connection = connection.clone();
+        self.knocking = Some(tokio::spawn(async move {
+            let output = connection.exec(&script, Rights::Login, KNOCK).await.ok()?;
+            Some((read_knock(&output.text())?, asked))
+        }));
+    }
+
     /// Renews the lease; what the guard says then, and when it was said.
     async fn renew(&mut self, renewal: &Renewal) -> (Result<Holds, String>, Instant) {
         let until = Moment::now() + RENEW;

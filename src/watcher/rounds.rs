@@ -17,7 +17,7 @@ use crate::event::{Event, Kind, Sink};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName, Instant};
 use crate::transport::{Target, Transport};
-use crate::watch::{Act, ActEnd, Decision, Holds, Renewal, Seen, ServerSeen, Verdict, Watch};
+use crate::watch::{Act, ActEnd, Decision, Holds, Kept, Renewal, Seen, ServerSeen, Verdict, Watch};
 
 /// The first round waits for all connections to be made.
 const FIRST: Duration = Duration::from_secs(6);
@@ -51,6 +51,7 @@ pub struct Watcher {
     /// What was told last.
     last: Option<String>,
     knock: bool,
+    kept: Option<Kept>,
     /// Why the lease was not renewed, as it was told last.
     unrenewed: Option<String>,
 }
@@ -69,7 +70,17 @@ impl Watcher {
             renew.insert(node, sender);
             tokio::spawn(eye.run(asks.clone(), renewals, tell.clone()));
         }
-        Watcher { of, ask, renew, told, acting: None, last: None, knock: false, unrenewed: None }
+        Watcher {
+            of,
+            ask,
+            renew,
+            told,
+            acting: None,
+            last: None,
+            knock: false,
+            kept: None,
+            unrenewed: None,
+        }
     }
 
     fn watch(&self) -> std::sync::MutexGuard<'_, Watch> {
@@ -87,6 +98,7 @@ impl Watcher {
             let wall = clock::wall().as_millisecond();
             let verdict = self.watch().decide(clock::raw(), wall);
             self.knock = verdict.knock;
+            self.keep();
             for renewal in &verdict.renewals {
                 // One that cannot be taken at once is of no use: the next round makes another.
                 let to = self.renew.get(&renewal.node);
@@ -231,6 +243,25 @@ impl Watcher {
         let text = format!("{} {word}{why}", act.describe());
         self.of.sink.emit(&Event::run(Kind::Notice, text));
         self.last = None;
+    }
+
+    /// Writes down whom it watches before anything can come of it, for the watch that begins anew.
+    fn keep(&mut self) {
+        let kept = self.watch().kept();
+        if kept == self.kept {
+            return;
+        }
+        let cluster = &self.of.inventory.cluster;
+        let written = State::read(&self.of.state_dir, cluster).and_then(|state| {
+            State { kept: kept.clone(), ..state }.write(&self.of.state_dir, cluster)
+        });
+        match written {
+            Ok(()) => self.kept = kept,
+            Err(error) => {
+                let text = format!("whom it watches cannot be written down: {error}");
+                self.of.sink.emit(&Event::run(Kind::Notice, text));
+            }
+        }
     }
 
     /// `pgorch ack` writes the budget from another process.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::watch::Budget;
+use crate::watch::{Budget, Kept};
 
 /// `<state>/<cluster>/watch.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct State {
     pub id: String,
     #[serde(default)]
     pub budget: Budget,
+    /// Whom it watched last.
+    #[serde(default)]
+    pub kept: Option<Kept>,
 }
 
 fn path(dir: &Path, cluster: &str) -> PathBuf {
@@ -35,7 +38,7 @@ impl State {
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let state = State { id: clock::random_id(), budget: Budget::default() };
+                let state = State { id: clock::random_id(), ..State::default() };
                 state.write(dir, cluster)?;
                 Ok(state)
             }
