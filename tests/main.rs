@@ -12,6 +12,7 @@ mod lab_faults;
 mod lab_guard;
 mod lab_language;
 mod lab_poolers;
+mod lab_quorum;
 mod lab_rejoin;
 mod lab_switchover;
 mod lab_vip;

@@ -45,6 +45,7 @@ fn roles() -> Roles {
         witnesses: vec![],
         absent: vec![],
         proof: Proof::CleanStop,
+        names: None,
     }
 }
 
@@ -191,7 +192,8 @@ fn clients_that_cannot_write_are_told_first_and_keep_the_operation_open() {
 fn an_interrupted_operation_that_is_undone_lets_them_go_on() {
     let failed = vec![Outcome::Failed("no".into())];
     let script = Script::from([("resume lb2", failed)]);
-    let (done, end, problems) = walk(Driver::undoing(plan(), &inventory()), script);
+    let (done, end, problems) =
+        walk(Driver::undoing(plan(), &inventory(), &Known::default()), script);
     assert_eq!(end, End::Undone);
     assert_eq!(done[..2], ["settle b", "start a"]);
     assert_eq!(done.iter().filter(|d| *d == "resume lb2").count(), 2);

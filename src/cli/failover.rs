@@ -14,7 +14,8 @@ use crate::event::{Event, Kind};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Accepted, Assessment, Driver, Known, Plan, Proof, Roles, assess, elect, lower, rank, verify,
+    Accepted, Assessment, Confirmed, Driver, Known, Plan, Proof, Roles, assess, elect, lower, rank,
+    verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::Runner;
@@ -115,9 +116,13 @@ fn choose(
     let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
     let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
     let wanted = wanted.or(best.as_ref()).ok_or("no candidate could tell where its WAL ends")?;
-    let elected = elect(inventory, &found.primary, &ends, wanted, accepted)
+    let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
+    let elected = elect(inventory, &found.primary, &ends, wanted, &confirmed, accepted)
         .map_err(|check| format!("{}: {}", check.code, check.message))?;
     let text = match elected.lost_bytes {
+        _ if elected.all_confirmed => {
+            format!("{} takes over; nothing that was confirmed is lost", elected.candidate)
+        }
         Some(0) => format!("{} takes over; nothing is lost", elected.candidate),
         Some(bytes) => format!("{} takes over; {bytes} bytes of WAL are lost", elected.candidate),
         None => format!(
@@ -136,6 +141,10 @@ fn tell(runner: &Runner, found: &Assessment) {
     lines.push(match found.proof {
         Proof::Fenced => format!("{} will be fenced through its host", found.primary),
         Proof::Stonith => format!("{} will be switched off by failover.stonith", found.primary),
+        Proof::Quorum => format!(
+            "{} can confirm nothing once its standbys stop to receive from it",
+            found.primary
+        ),
         _ => format!("{} cannot be fenced", found.primary),
     });
     for line in lines {

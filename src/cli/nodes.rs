@@ -7,7 +7,7 @@ use super::args::{Common, Method, RunArgs};
 use super::error::CliError;
 use super::load::{Lab, Prepared};
 use super::sources;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, ReplicationMode};
 use crate::model::{Exit, HostName, Value};
 use crate::runner::PrimaryRule;
 use crate::syntax::lower::did_you_mean;
@@ -161,7 +161,9 @@ pub(super) fn stop(
     primary: bool,
     run: &RunArgs,
 ) -> Result<Exit, CliError> {
-    let prepared = ready(common, &nodes, run)?;
+    let mut prepared = ready(common, &nodes, run)?;
+    // Whether commits can do without a standby is seen on the primary.
+    prepared.look_at_all = prepared.inventory.replication.mode == ReplicationMode::Quorum;
     let vars = [("stop_primary", Value::from(primary))];
     play(common, run, prepared, "playbooks/stop.yml", &vars, Extra::of_nodes("stop"))
 }

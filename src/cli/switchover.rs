@@ -245,8 +245,8 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let playbook = playbook_of(&record.kind)?;
     let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
     let driver = match settlement {
-        Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory),
-        Settlement::Undo => Driver::undoing(plan, &inventory),
+        Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory, &claimed.known),
+        Settlement::Undo => Driver::undoing(plan, &inventory, &claimed.known),
         _ => Driver::after_promotion(plan, &claimed.known),
     };
     let operated = runner.operate(driver, identity, &nobody_elects).await;
@@ -344,6 +344,9 @@ pub(super) fn show_plan(common: &Common, plan: &Plan) {
             "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
         }
         Proof::Fenced | Proof::Stonith | Proof::LeaseOver => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
+        Proof::Quorum => {
+            "impact: nothing that was confirmed is lost; until the old primary is stopped or rejoined it may answer reads, and confirms nothing\n"
+        }
         Proof::RiskAccepted => {
             "impact: what the old primary had not sent is lost; if it lives, there are TWO PRIMARIES\n"
         }

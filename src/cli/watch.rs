@@ -158,8 +158,10 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
         let node = inventory.postgres_of(name)?;
         Some((name.clone(), Declared { address: node.address, port: node.port, slot: node.slot }))
     };
+    let quorum = inventory.replication.mode == ReplicationMode::Quorum;
     let unreachable = match (&failover.stonith, failover.automatic) {
         (Some(_), _) => Some(FarProof::Stonith),
+        (None, _) if quorum => Some(FarProof::Quorum),
         (None, true) => Some(FarProof::Lease),
         (None, false) => None,
     };
@@ -170,7 +172,7 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
             identity: identity.to_owned(),
         },
         timing: failover.timing.clone(),
-        quorum_replication: inventory.replication.mode == ReplicationMode::Quorum,
+        quorum_replication: quorum,
         unreachable,
         auto_rejoin: failover.auto_rejoin,
         restart_standbys: failover.restart_in_place.is_some(),

@@ -44,6 +44,9 @@ pub enum Proof {
     /// Its lease is over, and so is all that the revoked standbys have acknowledged; they and the
     /// witnesses are a majority of the voters.
     LeaseOver,
+    /// Its host cannot be reached: so many standbys receive nothing any more that no commit can be confirmed,
+    /// and what was confirmed is on one of them.
+    Quorum,
     /// None; the operator has accepted that.
     RiskAccepted,
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{CannotLook, ClusterDir, DataDir, InstanceFacts, UnitFacts, control, epoch, server};
+use super::{
+    CannotLook, ClusterDir, DataDir, InstanceFacts, SyncRecord, UnitFacts, control, epoch, server,
+};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier, Timeline};
 use crate::postgres::{parse_pass_line, sql};
@@ -127,6 +129,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         disk_free_bytes,
         disk_total_bytes,
         epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        sync: report.value("sync").map(SyncRecord::read),
         revoked: report.value("revoked").is_some(),
         fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()

@@ -81,6 +81,9 @@ h=
 if { { read -r v; read -r h || :; } <"$home/epoch"; } 2>/dev/null; then
   printf 'epoch=%s\noperation=%s\n' "$v" "$h"
 fi
+# Line 1: epoch and number, 2: whom commits may be waiting for.
+h=
+if { { read -r v; read -r h; } <"$home/sync"; } 2>/dev/null; then printf 'sync=%s\n' "$h"; fi
 if [ -e "$home/$node.revoked" ]; then echo revoked=1; fi
 if [ -e "$home/$node.fenced" ]; then
   v=

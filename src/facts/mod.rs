@@ -15,11 +15,13 @@ mod epoch;
 mod host;
 mod instance;
 mod server;
+mod sync;
 
 pub use crate::postgres::Setting;
 pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof, read as read_epoch};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
+pub use sync::{Recorded, SyncRecord, SyncValue};
 
 /// All declared nodes, each as it was seen in one look.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +116,8 @@ pub struct InstanceFacts {
     pub server_elsewhere: bool,
     /// The highest epoch that this node has stored, with the operation that it belongs to.
     pub epoch: EpochFacts,
+    /// Whom commits may be waiting for, as this node has stored it.
+    pub sync: Option<SyncRecord>,
     /// The fence marker's text: the unit refuses to start while it is there.
     pub fenced: Option<String>,
     /// An operation has had this standby receive nothing any more, and is not over.

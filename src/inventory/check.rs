@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::parse::with_names;
-use super::{Inventory, SshSettings};
+use super::{Inventory, ReplicationMode, SshSettings};
 use crate::model::HostName;
 use crate::syntax::lower::Complaints;
 use crate::syntax::{Diagnostic, Entry, Node as Tree, Span};
@@ -173,13 +173,39 @@ fn versions(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     }
 }
 
+/// Whether as many standbys stream from a primary as commits are to wait for, with one to spare.
 fn sync_standbys(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
-    let Some(node) = tree.get("replication").and_then(|r| r.get("sync_standbys")) else { return };
-    let standbys = inventory.nodes.len().saturating_sub(1);
-    let wanted = inventory.replication.sync_standbys;
-    if usize::try_from(wanted).unwrap_or(usize::MAX) > standbys {
-        let message = format!("\"sync_standbys\" is {wanted}, but there are {standbys} standbys");
-        out.push(Diagnostic::error(&node.span, message));
+    let Some(replication) = tree.get("replication") else { return };
+    let quorum = inventory.replication.mode == ReplicationMode::Quorum;
+    let node =
+        replication.get("sync_standbys").or_else(|| replication.get("mode").filter(|_| quorum));
+    let Some(node) = node else { return };
+    let primary = inventory.bootstrap_primary();
+    let direct = inventory.nodes.iter().filter(|(name, node)| {
+        Some(*name) != primary && node.follow.as_ref().is_none_or(|f| Some(f) == primary)
+    });
+    let standbys = direct.count();
+    let wanted = usize::try_from(inventory.replication.sync_standbys).unwrap_or(usize::MAX);
+    let are = match standbys {
+        1 => "is 1 standby".to_owned(),
+        _ => format!("are {standbys} standbys"),
+    };
+    if wanted > standbys {
+        let message = format!(
+            "\"sync_standbys\" is {wanted}, but there {are} that would stream from the primary"
+        );
+        let hint = "commits would wait for ever; more nodes, or a smaller number";
+        out.push(Diagnostic::error(&node.span, message).hint(hint));
+    } else if quorum && wanted == standbys {
+        let message = format!("\"sync_standbys\" is {wanted}, and there {are}");
+        let diagnostic = match standbys {
+            // With two nodes there is no other number: writes stop while one of them is away.
+            1 => Diagnostic::warning(&node.span, message)
+                .hint("writes stop while it is down; a third node would go on"),
+            _ => Diagnostic::error(&node.span, message)
+                .hint(format!("one that is down would stop all writes: at most {}", standbys - 1)),
+        };
+        out.push(diagnostic);
     }
 }
 

@@ -254,9 +254,16 @@ fn replication() -> Value {
     object(
         "How standbys are fed.",
         [
-            ("mode", choice(&["async"], "")),
-            ("slots", flag("A physical slot per standby; default true.")),
-            ("sync_standbys", json!({"type": "integer", "minimum": 1})),
+            (
+                "mode",
+                choice(&["async", "quorum"], "quorum: a commit waits for sync_standbys standbys."),
+            ),
+            ("slots", flag("A physical slot per standby; default true; quorum needs them.")),
+            (
+                "sync_standbys",
+                json!({"type": "integer", "minimum": 1,
+            "description": "How many standbys must have a commit on disk; default 1."}),
+            ),
             ("strict", flag("A quorum is never relaxed automatically; default true.")),
         ],
     )

@@ -5,7 +5,7 @@ use super::routing::command;
 use super::secrets::password;
 use super::{FailoverSettings, LabSettings, ReplicationMode, ReplicationSettings, SshSettings};
 use crate::model::{Map, Timing, Value};
-use crate::syntax::lower::{Complaints, MapReader, did_you_mean, int, string};
+use crate::syntax::lower::{Complaints, MapReader, boolean, did_you_mean, int, string};
 use crate::syntax::{Diagnostic, Node, NodeKind, quantity};
 
 /// Complains that a value of the contract is not built yet (DESIGN section 3: exit 2).
@@ -152,10 +152,19 @@ pub(super) fn replication(node: Option<&Node>, out: &mut Complaints) -> Replicat
     let Some(mut map) = node.and_then(|n| MapReader::new(n, "replication", out)) else {
         return settings;
     };
-    if choice(map.get("mode"), "mode", (&["async"], &["quorum"]), out) == Some("quorum") {
+    if choice(map.get("mode"), "mode", (&["async", "quorum"], &[]), out) == Some("quorum") {
         settings.mode = ReplicationMode::Quorum;
     }
-    settings.slots = map.bool("slots", out).unwrap_or(true);
+    let slots = map.get("slots");
+    settings.slots = slots.and_then(|node| boolean(node, "slots", out)).unwrap_or(true);
+    if let Some(node) =
+        slots.filter(|_| !settings.slots && settings.mode == ReplicationMode::Quorum)
+    {
+        // Names are not unique in PostgreSQL, and a slot has one sender (failover review, 8).
+        let message =
+            "\"mode: quorum\" needs slots: a standby's acknowledgement is told by its slot";
+        out.push(Diagnostic::error(&node.span, message).hint("leave \"slots\" out"));
+    }
     let standbys = number_in(map.get("sync_standbys"), "sync_standbys", (1, 1_000), out);
     settings.sync_standbys = standbys.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
     settings.strict = map.bool("strict", out).unwrap_or(true);

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::facts::SyncRecord;
 use crate::model::{HostName, Lsn, Timeline};
+use crate::postgres::SyncNames;
 
 /// One typed step of an operation on one host. Every one may be done twice without harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +16,14 @@ pub enum Action {
     Slots { names: Vec<String>, kept: Vec<String> },
     /// Drop physical slots that nobody uses.
     DropSlots { names: Vec<String> },
-    /// Put this synchronous_standby_names in force; empty is none.
-    SyncNames { value: String },
+    /// Put this synchronous_standby_names in force on a candidate.
+    SyncNames { names: SyncNames },
+    /// Store on a voter whom commits may be waiting for, with what `candidate` is to have among it; `settled`:
+    /// that is the primary, nothing else is in effect there, and it covers all that was confirmed before.
+    SyncRecord { candidate: HostName, names: SyncNames, settled: bool },
+    /// Wait until the new primary's senders go by these names and as many standbys as they want have all
+    /// WAL.
+    WaitSync { names: SyncNames, seconds: u64 },
     /// Write out dirty pages now, so that the stop that follows is short.
     Checkpoint,
     /// Have a pooler hold its clients, or let them go on.
@@ -105,6 +113,8 @@ pub struct Report {
     pub made: Vec<String>,
     /// Of [`Action::Fence`]: there was nothing to kill.
     pub was_down: bool,
+    /// Of [`Action::Claim`]: whom commits may be waiting for, as the voter had it stored.
+    pub sync: Option<SyncRecord>,
     /// Of [`Action::Settle`]: still in recovery, and no promotion was ever asked for.
     pub not_promoted: bool,
 }
@@ -134,6 +144,9 @@ pub struct Known {
     pub ends: BTreeMap<HostName, (Timeline, Lsn)>,
     /// Servers that were down already when they were fenced.
     pub were_down: BTreeSet<HostName>,
+    /// Whom commits may be waiting for, as each voter had it stored when it took the epoch: since then
+    /// nobody else can have changed it there.
+    pub sync: BTreeMap<HostName, SyncRecord>,
     /// Slots that this operation made, by host.
     pub made_slots: BTreeMap<HostName, Vec<String>>,
 }
@@ -147,6 +160,8 @@ impl Action {
             Action::Slots { .. } => "slots",
             Action::DropSlots { .. } => "drop_slots",
             Action::SyncNames { .. } => "sync_standbys",
+            Action::SyncRecord { .. } => "sync_record",
+            Action::WaitSync { .. } => "wait_sync",
             Action::Checkpoint => "checkpoint",
             Action::Pooler { verb: PoolerVerb::Pause, .. } => "pause",
             Action::Pooler { verb: PoolerVerb::Resume, .. } => "resume",
@@ -180,10 +195,19 @@ impl Action {
             Action::Claim => "store the operation's epoch and intent".to_owned(),
             Action::Slots { names, .. } => format!("replication slots {}", names.join(", ")),
             Action::DropSlots { names } => format!("drop unused slots {}", names.join(", ")),
-            Action::SyncNames { value } if value.is_empty() => {
+            Action::SyncNames { names } if names.is_none() => {
                 "no synchronous_standby_names".to_owned()
             }
-            Action::SyncNames { value } => format!("synchronous_standby_names = '{value}'"),
+            Action::SyncNames { names } => format!("synchronous_standby_names = '{names}'"),
+            Action::SyncRecord { names, settled: false, .. } => {
+                format!("store that commits may be waiting for {names}")
+            }
+            Action::SyncRecord { names, settled: true, .. } => {
+                format!("store that commits wait for {names}")
+            }
+            Action::WaitSync { names, .. } => {
+                format!("{} standbys have all WAL", names.k)
+            }
             Action::Checkpoint => "CHECKPOINT".to_owned(),
             Action::Pooler { verb: PoolerVerb::Pause, .. } => "PAUSE: clients wait".to_owned(),
             Action::Pooler { verb: PoolerVerb::Resume, database_host } => match database_host {
@@ -241,6 +265,9 @@ impl Known {
         }
         if let Some(end) = report.end {
             self.ends.insert(host.clone(), end);
+        }
+        if let Some(sync) = &report.sync {
+            self.sync.insert(host.clone(), sync.clone());
         }
         if !report.made.is_empty() {
             self.made_slots.entry(host.clone()).or_default().extend(report.made.iter().cloned());

@@ -166,9 +166,10 @@ impl Driver {
 
     /// For an operation that was interrupted and whose candidate is still in recovery: asks it
     /// whether a promotion is under way. If so the rest is done, else whatever was done before is
-    /// taken back, and what an earlier one may have left on a sibling that was its candidate.
+    /// taken back, and what an earlier one may have left on a sibling that was its candidate. At its end
+    /// the operation is over on all that have `claimed` it, also on those that take no other part.
     #[must_use]
-    pub fn undoing(plan: Plan, inventory: &Inventory) -> Self {
+    pub fn undoing(plan: Plan, inventory: &Inventory, claimed: &Known) -> Self {
         let at = promotion(&plan);
         let slots = plan.roles.siblings.iter().map(|host| {
             let kept = slots_kept(host, inventory);
@@ -178,7 +179,10 @@ impl Driver {
             .iter()
             .flat_map(|s| s.steps.iter().cloned())
             .partition(|s| s.action == Action::Claim);
-        let sent = claims.into_iter().chain(slots).chain(others).collect();
+        let more = claimed.claimed.iter().filter(|h| !claims.iter().any(|c| c.host == **h));
+        let more = more.map(|host| Step { host: host.clone(), action: Action::Claim });
+        let more: Vec<Step> = more.collect();
+        let sent = claims.into_iter().chain(more).chain(slots).chain(others).collect();
         let mode = Mode::Settle { round: 0 };
         Driver { stage: at, sent, mode, ..Driver::new(plan) }
     }
@@ -186,8 +190,8 @@ impl Driver {
     /// Like [`Driver::undoing`], where it is certain that no promotion can be under way any more:
     /// the operation was undone elsewhere already, and this is what is left of it.
     #[must_use]
-    pub fn sweeping(plan: Plan, inventory: &Inventory) -> Self {
-        let mut driver = Driver::undoing(plan, inventory);
+    pub fn sweeping(plan: Plan, inventory: &Inventory, claimed: &Known) -> Self {
+        let mut driver = Driver::undoing(plan, inventory, claimed);
         driver.sent.retain(|s| !matches!(s.action, Action::Promote { .. }));
         driver.undo = undo(&driver.sent, &driver.heard, &driver.known, &driver.plan.roles);
         Driver { mode: Mode::Undo, ..driver }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::action::Known;
 use super::preconditions::{Check, Level};
+use super::quorum::covered;
 use crate::facts::{InstanceFacts, Observation, Proof, ServerFacts, Snapshot};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, ReplicationMode};
 use crate::model::{HostName, Lsn, Timeline};
+use crate::postgres::publishes_sync_names;
 use crate::topology::{Topology, Upstream};
 
 /// Why a failover may be refused, and what to do; for `pgorch explain`.
@@ -29,7 +32,7 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
     ),
     (
         "failover_unproved",
-        "The old primary's host cannot be reached, so nothing proves that it takes no writes. With failover.stonith pgorch switches it off. Else switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
+        "The old primary's host cannot be reached, so nothing proves that it takes no writes. In quorum replication enough standbys that answer are a proof: what stops to receive cannot confirm; the message says how many are missing. With failover.stonith pgorch switches it off. Else switch the host off and say so with --accept-split-brain-risk; the standbys then stop to receive from it before one is promoted. Keep it off until `pgorch rejoin`.",
     ),
     (
         "failover_voters",
@@ -50,6 +53,10 @@ pub const FAILOVER_CODES: &[(&str, &str)] = &[
     (
         "failover_lag",
         "The old primary's disk holds more WAL than the candidate has, and more than failover.maximum_lag_on_failover allows to lose. Bring the old primary back (`pgorch start`), or accept the loss with --accept-data-loss.",
+    ),
+    (
+        "failover_quorum_short",
+        "Commits on the old primary waited for standbys, and too few of those answer to be sure that what was confirmed is among them: N-k+1 of every ANY k (...) that may have been in effect must. Bring standbys or the old primary back, or accept the loss with --accept-data-loss.",
     ),
     (
         "operation_open",
@@ -162,9 +169,11 @@ pub fn assess(
     };
     let heard = view.heard_by_standbys(&primary, accepted.silent);
     let reachable = view.instance(&primary).is_some();
+    let quorum = view.quorum(&primary);
     let proof = match (reachable, &inventory.failover.stonith) {
         (true, _) => Proof::Fenced,
         (false, Some(_)) => Proof::Stonith,
+        (false, None) if quorum.is_ok() => Proof::Quorum,
         (false, None) if accepted.lease => Proof::LeaseOver,
         (false, None) => Proof::RiskAccepted,
     };
@@ -173,8 +182,11 @@ pub fn assess(
         let hint = "it is alive: mend the way to it";
         checks.push(refused("failover_primary_alive", Some(&primary), message, hint));
     } else if proof == Proof::RiskAccepted && !accepted.split_brain_risk {
-        let message =
+        let mut message =
             "cannot be reached, so it cannot be fenced: it may go on taking writes".to_owned();
+        if let (Err(why), true) = (&quorum, view.is_quorum()) {
+            message = format!("{message}; {why}");
+        }
         let hint = "switch its host off, then run it again with --accept-split-brain-risk";
         checks.push(refused("failover_unproved", Some(&primary), message, hint));
     }
@@ -212,7 +224,13 @@ pub fn assess(
     if checks.iter().any(|c| c.level == Level::Refused) {
         return Err(checks);
     }
-    let evidence = view.evidence(&primary, &heard);
+    let mut evidence = view.evidence(&primary, &heard);
+    if view.is_quorum() {
+        evidence.push(match quorum {
+            Ok(why) => format!("every confirmed commit is on a standby that answers: {why}"),
+            Err(why) => format!("a confirmed commit may be on no standby that answers: {why}"),
+        });
+    }
     Ok((Assessment { primary, proof, evidence, candidates, excluded }, checks))
 }
 
@@ -314,6 +332,23 @@ impl View<'_> {
         }
     }
 
+    fn is_quorum(&self) -> bool {
+        self.inventory.replication.mode == ReplicationMode::Quorum
+    }
+
+    /// Whether the standbys that answer can have every confirmed commit among them, by what the nodes have
+    /// recorded. Under the epoch it is looked at again.
+    fn quorum(&self, primary: &HostName) -> Result<String, String> {
+        let nodes = self.inventory.nodes.keys();
+        let there = nodes.filter(|n| self.instance(n).is_some());
+        // Witnesses are asked when the epoch is claimed.
+        let voters: Vec<&HostName> = there.chain(self.inventory.witnesses.keys()).collect();
+        let stored = |n: &&HostName| Some(((*n).clone(), self.instance(n)?.sync.clone()?));
+        let records = voters.iter().filter_map(stored).collect();
+        let asked = self.live_standbys().map(|(n, _)| n.clone()).collect();
+        covered(self.inventory, &records, &voters, primary, &asked)
+    }
+
     /// The standbys that still receive from it.
     fn heard_by_standbys(&self, primary: &HostName, silent: Option<Duration>) -> Vec<String> {
         let heard = silent.map_or(HEARD, |silent| silent.as_secs_f64().min(HEARD));
@@ -378,6 +413,14 @@ impl View<'_> {
                 Some(i) if !i.unit.heeds_fence => {
                     Some("its unit does not know the fence marker: pgorch apply")
                 }
+                Some(i)
+                    if self.is_quorum()
+                        && i.server
+                            .as_ref()
+                            .is_some_and(|s| !publishes_sync_names(s.version_num)) =>
+                {
+                    Some("its minor version may confirm commits too early in quorum mode")
+                }
                 Some(_) if self.inventory.nodes.get(name).is_some_and(|n| n.priority == 0) => {
                     Some("has priority 0")
                 }
@@ -425,6 +468,28 @@ pub struct Elected {
     pub lost_bytes: Option<u64>,
     /// Standbys with WAL that the candidate has not: they cannot follow without a rejoin.
     pub ahead: Vec<HostName>,
+    /// In quorum replication: what it has not was never confirmed.
+    pub all_confirmed: bool,
+}
+
+/// What the old primary can have confirmed, and how it is known that it confirms nothing more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmed {
+    pub proof: Proof,
+    /// In quorum replication: whether the standbys that were asked have all of it among them.
+    pub quorum: Option<Result<String, String>>,
+}
+
+impl Confirmed {
+    /// By the records that the voters had when they took the epoch, with those asked who told a position.
+    #[must_use]
+    pub fn seen(inventory: &Inventory, primary: &HostName, proof: Proof, known: &Known) -> Self {
+        let quorum = inventory.replication.mode == ReplicationMode::Quorum;
+        let voters: Vec<&HostName> = known.claimed.iter().collect();
+        let asked = known.ends.keys().filter(|n| *n != primary).cloned().collect();
+        let found = covered(inventory, &known.sync, &voters, primary, &asked);
+        Confirmed { proof, quorum: (quorum || proof == Proof::Quorum).then_some(found) }
+    }
 }
 
 /// Whether `wanted` may take over, by the positions that were taken last: another than the one with the
@@ -437,6 +502,7 @@ pub fn elect(
     primary: &HostName,
     ends: &BTreeMap<HostName, (Timeline, Lsn)>,
     wanted: &HostName,
+    confirmed: &Confirmed,
     accepted: Accepted,
 ) -> Result<Elected, Check> {
     let refuse = |code, message: String, hint: &str| Check {
@@ -468,13 +534,26 @@ pub fn elect(
         let hint = "choose that one, or add --accept-data-loss";
         return Err(refuse("failover_candidate_behind", message, hint));
     }
+    let all_confirmed = ahead.is_empty() && matches!(confirmed.quorum, Some(Ok(_)));
+    if let Some(Err(why)) = &confirmed.quorum {
+        let hint = "bring standbys or the old primary back";
+        // Then nothing says that it confirms nothing more.
+        if confirmed.proof == Proof::Quorum {
+            return Err(refuse("failover_quorum_short", why.clone(), hint));
+        }
+        if lost_bytes != Some(0) && !accepted.data_loss {
+            let hint = "bring standbys or the old primary back, or add --accept-data-loss";
+            return Err(refuse("failover_quorum_short", why.clone(), hint));
+        }
+    }
     let limit = inventory.failover.maximum_lag_bytes.unwrap_or(0);
-    if let Some(lost) = lost_bytes.filter(|lost| *lost > limit && !accepted.data_loss) {
+    let too_much = |lost: &u64| *lost > limit && !accepted.data_loss && !all_confirmed;
+    if let Some(lost) = lost_bytes.filter(too_much) {
         let message = format!(
             "{lost} bytes of WAL of {primary} would be lost, maximum_lag_on_failover is {limit}"
         );
         let hint = "bring the old primary back, or add --accept-data-loss";
         return Err(refuse("failover_lag", message, hint));
     }
-    Ok(Elected { candidate: chosen.name().clone(), lost_bytes, ahead })
+    Ok(Elected { candidate: chosen.name().clone(), lost_bytes, ahead, all_confirmed })
 }

@@ -80,8 +80,10 @@ impl Interrupted {
             return refuse(why, "bring it back, or replace it with: pgorch failover");
         }
         // There is nothing to start where the old primary was given up unseen.
-        let given_up =
-            matches!(record.proof, Proof::RiskAccepted | Proof::Stonith | Proof::LeaseOver);
+        let given_up = matches!(
+            record.proof,
+            Proof::RiskAccepted | Proof::Stonith | Proof::LeaseOver | Proof::Quorum
+        );
         if !answers(&record.primary) && !given_up {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);

@@ -3,9 +3,10 @@
 use super::action::{Action, HookTime, PoolerVerb};
 use super::plan::{Plan, Roles, Stage, Step};
 use crate::facts::Proof;
-use crate::inventory::{Inventory, LiveRoles, ReplicationMode, match_hosts, slot_name};
+use crate::inventory::{Inventory, LiveRoles, match_hosts, slot_name};
 use crate::model::{HostName, split_words};
 use crate::playbook::{Play, Playbook, Task, walk};
+use crate::postgres::SyncNames;
 use crate::step::sync_names;
 
 /// Seconds that a shutdown may take before it is given up (the checkpoint was written before).
@@ -16,12 +17,15 @@ const FENCE_SECONDS: u64 = 10;
 const RECEIVED_SECONDS: u64 = 30;
 /// Seconds that a promotion may take.
 const PROMOTE_SECONDS: u64 = 60;
+/// Seconds until as many standbys as commits wait for have all of the new primary's WAL.
+const WAIT_SYNC_SECONDS: u64 = 15;
 
 /// A playbook's operation as a plan, with these roles. Tasks become stages in their order; each
 /// runs on the hosts of its play at once.
 ///
 /// # Errors
-/// A task that has no place in an operation, with its place in the file.
+/// A task that has no place in an operation, with its place in the file; or there are too few standbys
+/// for what replication.sync_standbys says.
 pub fn lower(
     kind: &str,
     playbook: &Playbook,
@@ -29,6 +33,7 @@ pub fn lower(
     roles: &Roles,
 ) -> Result<Plan, String> {
     let mut stages = Vec::new();
+    sync_names(inventory, &roles.candidate)?;
     for play in &playbook.plays {
         let hosts = hosts_of(play, inventory, roles)?;
         for (_, task) in walk(&play.tasks, &[&play.common]) {
@@ -109,20 +114,28 @@ fn action(
             _ => Some(Action::Release { undone: false }),
         },
         "slots" => followers(host, inventory, roles),
-        "sync_standbys" => match inventory.replication.mode {
-            ReplicationMode::Async => None,
-            ReplicationMode::Quorum => {
-                Some(Action::SyncNames { value: sync_names(inventory, host)? })
-            }
-        },
+        "sync_record" => {
+            let settled = argument("state").as_deref() == Some("settled");
+            let names = roles.names.clone().filter(|names| !settled || covered(names, roles));
+            let candidate = roles.candidate.clone();
+            names.map(|names| Action::SyncRecord { candidate, names, settled })
+        }
+        "sync_standbys" if *host == roles.candidate => {
+            roles.names.clone().map(|names| Action::SyncNames { names })
+        }
+        "sync_standbys" => None,
+        "wait_sync" => {
+            let seconds = seconds(WAIT_SYNC_SECONDS)?;
+            let names = roles.names.clone().filter(|names| covered(names, roles));
+            names.map(|names| Action::WaitSync { names, seconds })
+        }
         "fence" if *host == roles.primary && roles.proof == Proof::Fenced => {
             Some(Action::Fence { seconds: seconds(FENCE_SECONDS)? })
         }
         "fence" => None,
         // Where the old primary is down for certain there is nobody to receive from.
-        "revoke" => {
-            matches!(roles.proof, Proof::RiskAccepted | Proof::LeaseOver).then_some(Action::Revoke)
-        }
+        "revoke" => matches!(roles.proof, Proof::RiskAccepted | Proof::LeaseOver | Proof::Quorum)
+            .then_some(Action::Revoke),
         "position" => Some(Action::Position),
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {
@@ -166,6 +179,15 @@ fn hooks(task: &Task, inventory: &Inventory, roles: &Roles) -> Vec<Stage> {
         Stage { name: task.name.clone(), steps }
     };
     commands.iter().map(stage).collect()
+}
+
+/// Whether enough of those who will follow are there. If not, the change of names is not over at the
+/// operation's end: the next apply ends it when they are back.
+fn covered(names: &SyncNames, roles: &Roles) -> bool {
+    let back = (roles.proof == Proof::CleanStop).then_some(&roles.primary);
+    let there = roles.siblings.iter().chain(back);
+    let there = there.filter(|name| names.members.contains(&slot_name(name))).count();
+    usize::try_from(names.k).is_ok_and(|k| there >= k)
 }
 
 /// The slots that a node must have for those who will follow it: all other nodes, when it becomes

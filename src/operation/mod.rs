@@ -19,12 +19,15 @@ mod plan;
 mod pooler;
 mod preconditions;
 mod questions;
+mod quorum;
 mod script;
 
 pub use crate::facts::Proof;
 pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 pub use driver::{Driver, End, Finished, Next};
-pub use failover::{Accepted, Assessment, Elected, FAILOVER_CODES, Ranked, assess, elect, rank};
+pub use failover::{
+    Accepted, Assessment, Confirmed, Elected, FAILOVER_CODES, Ranked, assess, elect, rank,
+};
 pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
 pub use lease::{LeaseCommand, LeaseRefusal, Reading, lease_command, read_lease};
 pub use lower::lower;
@@ -32,4 +35,5 @@ pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};
 pub use preconditions::{Check, Level, PRECONDITIONS, switchover_checks};
 pub use questions::{Looked, Preflight, preflight, preflight_fragments};
+pub use quorum::covered;
 pub use script::{Identity, command, hook_environment, read_outcome};

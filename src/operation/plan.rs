@@ -1,10 +1,14 @@
 //! The whole operation before its first step.
 
+use std::collections::BTreeSet;
+
 use super::Action;
 use super::action::{HookTime, PoolerVerb};
 use crate::facts::{Proof, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
+use crate::postgres::SyncNames;
+use crate::step::sync_names;
 use crate::topology::analyse;
 
 /// Who plays which part. Fixed when the operation begins: `primary` stays the old one's name.
@@ -24,6 +28,8 @@ pub struct Roles {
     pub absent: Vec<HostName>,
     /// How it is made certain that the old primary confirms nothing any more.
     pub proof: Proof,
+    /// Whom commits are to wait for on the candidate, in quorum mode.
+    pub names: Option<SyncNames>,
 }
 
 /// An operation, stage by stage.
@@ -73,6 +79,8 @@ impl Roles {
             witnesses: inventory.witnesses.keys().cloned().collect(),
             absent: absent.map(|(name, _)| name.clone()).collect(),
             proof,
+            // Where there are too few standbys for that, the checks before a plan say so.
+            names: sync_names(inventory, candidate).ok().filter(|names| !names.is_none()),
         }
     }
 
@@ -128,7 +136,7 @@ fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
                 .ok_or("it promotes without a look at where the WAL ends")?;
         }
         Proof::LeaseOver => lease_over(plan, promote)?,
-        Proof::RiskAccepted => {
+        Proof::RiskAccepted | Proof::Quorum => {
             for standby in roles.siblings.iter().chain([&roles.candidate]) {
                 let revoke = before(standby, |a| *a == Action::Revoke, 0).ok_or_else(|| {
                     format!("it promotes while {standby} may still receive from the old primary")
@@ -213,6 +221,7 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
     if let Some((_, step)) = early {
         return Err(format!("{} on {} comes before the promotion", step.action.name(), step.host));
     }
+    names(plan, *promote)?;
     let elsewhere = |s: &Step| s.action == Action::Vip && s.host != plan.roles.candidate;
     if let Some((_, step)) = plan.steps().find(|(_, s)| elsewhere(s)) {
         return Err(format!("{} takes the virtual address, and is not the candidate", step.host));
@@ -228,6 +237,44 @@ pub fn verify(plan: &Plan) -> Result<(), String> {
         return Err("it does not end with the release of the epoch".to_owned());
     }
     Ok(())
+}
+
+/// In quorum mode the first commit on the new primary waits for its standbys, and whoever takes its place
+/// later knows for which (failover review, amendments 5 and 14).
+fn names(plan: &Plan, promote: usize) -> Result<(), String> {
+    let roles = &plan.roles;
+    let Some(wanted) = &roles.names else { return Ok(()) };
+    let set = plan.stage_of(|s| {
+        s.host == roles.candidate
+            && matches!(&s.action, Action::SyncNames { names } if names == wanted)
+    });
+    let set = set.filter(|at| *at < promote).ok_or_else(|| {
+        format!("it promotes {} before commits there would wait for standbys", roles.candidate)
+    })?;
+    let stored: BTreeSet<&HostName> = plan.stages[..set]
+        .iter()
+        .flat_map(|s| &s.steps)
+        .filter(|s| {
+            roles.voters.contains(&s.host)
+                && matches!(&s.action, Action::SyncRecord { names, settled: false, .. } if names == wanted)
+        })
+        .map(|s| &s.host)
+        .collect();
+    if stored.len() < roles.quorum() {
+        return Err("whom commits wait for is not stored on a majority before it is set".to_owned());
+    }
+    let waited = plan.stage_of(|s| matches!(s.action, Action::WaitSync { .. }));
+    let early = plan.steps().find(|(at, s)| {
+        matches!(s.action, Action::SyncRecord { settled: true, .. })
+            && waited.is_none_or(|waited| waited >= *at || waited < promote)
+    });
+    match early {
+        Some((_, step)) => Err(format!(
+            "{} strikes off what commits waited for before, and nothing has waited for standbys",
+            step.host
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Clients go on with the new primary only when it is one, and all that were held do.

@@ -5,6 +5,8 @@ use super::questions::Looked;
 use crate::facts::{InstanceFacts, Observation, ServerFacts, Snapshot};
 use crate::inventory::{Inventory, NodeSettings, Pooler, ReplicationMode};
 use crate::model::HostName;
+use crate::postgres::publishes_sync_names;
+use crate::step::sync_names;
 use crate::topology::{ClockOffsets, State, Topology, Upstream, findings};
 
 /// What one look found out about one thing.
@@ -113,6 +115,10 @@ pub const PRECONDITIONS: &[(&str, &str)] = &[
     (
         "switchover_sync",
         "replication.sync_standbys asks for more standbys than will be there: commits would wait.",
+    ),
+    (
+        "switchover_sync_version",
+        "Before May 2025 a server could let the first commits after a start through before it knew that they must wait for standbys. Quorum replication needs 13.21, 14.18, 15.13, 16.9, 17.5 or later.",
     ),
 ];
 
@@ -409,6 +415,18 @@ impl Checks<'_> {
             self.refuse("switchover_no_free_senders", &candidate, message, hint);
         }
         if self.inventory.replication.mode == ReplicationMode::Quorum {
+            if let Err(why) = sync_names(self.inventory, &candidate) {
+                self.refuse("switchover_sync", &candidate, why, "pgorch explain switchover_sync");
+            }
+            let version = self.server(&candidate).map(|s| (s.version_num, s.version.clone()));
+            if let Some((number, version)) = version
+                && !publishes_sync_names(number)
+            {
+                let message =
+                    format!("PostgreSQL {version} may confirm the first commits too early");
+                let hint = "update it to 13.21, 14.18, 15.13, 16.9, 17.5 or later";
+                self.refuse("switchover_sync_version", &candidate, message, hint);
+            }
             let k = usize::try_from(self.inventory.replication.sync_standbys).unwrap_or(1);
             let there = self.topology.standbys().count();
             if there < k {

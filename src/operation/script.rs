@@ -8,11 +8,14 @@ use std::time::Duration;
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
 use super::pooler::pooler_script;
-use crate::facts::{OperationRecord, OperationState};
+use crate::facts::{OperationRecord, OperationState, Recorded, SyncRecord, SyncValue};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
-use crate::postgres::{conf_line, literal, sql};
-use crate::step::{Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf, vip_script};
+use crate::postgres::{SyncNames, literal, sql};
+use crate::step::{
+    Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf, sync_record_script,
+    sync_set_script, sync_settle_script, vip_script,
+};
 
 /// Who carries out an operation, and under which epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +82,17 @@ pub fn command(
         }
         Action::Slots { names, .. } => (slots(&node()?, names), 30),
         Action::DropSlots { names } => (drop_slots(&node()?, names), 30),
-        Action::SyncNames { value } => (sync_names(&node()?, value), 30),
+        // Its last line may be a restartpoint.
+        Action::SyncNames { names } => (sync_set_script(&node()?, names).line("say done ''"), 600),
+        Action::SyncRecord { candidate, names, settled } => {
+            let of = (&identity.record.primary, candidate);
+            let record = sync_record(inventory, identity.epoch, known, of, (names, *settled));
+            (sync_record_script(&record).line("say done ''"), 15)
+        }
+        Action::WaitSync { names, seconds } => {
+            let script = sync_settle_script(&node()?, names, *seconds);
+            (script.line("say done 'they have'"), *seconds + 30)
+        }
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
         Action::Stop { seconds } => (stop(&node()?, identity, *seconds), *seconds + 30),
         Action::Fence { seconds } => (fence(&node()?, identity, *seconds), *seconds + 60),
@@ -180,26 +193,25 @@ fn drop_slots(node: &NodeSettings, names: &[String]) -> Script {
     simple(node, statements.join("\n").trim_end_matches(';'))
 }
 
-fn sync_names(node: &NodeSettings, value: &str) -> Script {
-    let text = format!(
-        "# Rendered by pgorch from replication.mode.\n{}\n",
-        conf_line("synchronous_standby_names", value)
-    );
-    let wait = format!(
-        "DO $$ BEGIN FOR i IN 1..200 LOOP IF current_setting('synchronous_standby_names') = {} \
-         THEN RETURN; END IF; PERFORM pg_sleep(0.02); END LOOP; RAISE 'the server did not take the \
-         new synchronous_standby_names'; END $$;",
-        literal(value)
-    );
-    of_node(node)
-        .set("conf", &text)
-        .set("wait", &wait)
-        .line("file=$dir/pgorch.sync.conf")
-        .line("if [ \"$(cat \"$file\" 2>/dev/null)\" = \"${conf%?}\" ]; then say unchanged 1; say done ''; exit 0; fi")
-        .line(PUT_CONF)
-        .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
-        .line("answer=$(printf '%s\\n' \"$wait\" | sql 2>&1) || fail \"${answer##*ERROR:  }\"")
-        .line("say done ''")
+/// Whom commits may be waiting for: on the old primary for whom they could wait before, and on the
+/// candidate nobody, because what was confirmed before may be on none of its standbys, or for its own.
+fn sync_record(
+    inventory: &Inventory,
+    epoch: u64,
+    known: &Known,
+    (primary, candidate): (&HostName, &HostName),
+    (names, settled): (&SyncNames, bool),
+) -> SyncRecord {
+    let of = |primary: &HostName, names| SyncValue { primary: primary.clone(), names };
+    let mut values = Vec::new();
+    if !settled {
+        let before = Recorded::of(known.sync.values()).values_of(primary);
+        values.extend(before.into_iter().map(|names| of(primary, names)));
+        values.push(of(candidate, SyncNames::none()));
+    }
+    values.push(of(candidate, names.clone()));
+    let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
+    SyncRecord { epoch, number: if settled { 2 } else { 1 }, voters, values }
 }
 
 /// What the fence marker tells whoever finds the server down.
@@ -404,6 +416,7 @@ fn changes(action: &Action) -> bool {
             | Action::Position
             | Action::Received { .. }
             | Action::Settle { .. }
+            | Action::WaitSync { .. }
     )
 }
 
@@ -442,6 +455,7 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         promoted: timeline("timeline").map(|timeline| Promoted { timeline }),
         end,
         made,
+        sync: value("sync").map(|text| SyncRecord::read(&text)),
         was_down: value("was_down").is_some(),
         not_promoted: value("not_promoted").is_some(),
     };

@@ -10,6 +10,7 @@ mod pgpass;
 mod scram;
 mod setting;
 pub mod sql;
+mod sync_names;
 mod text;
 mod version;
 
@@ -19,5 +20,6 @@ pub use hba::{HbaChange, HbaLine, HbaRule, diff_hba, hba_name, hba_rules, parse_
 pub use pgpass::{PassLine, parse_pass_line, pass_line};
 pub use scram::{SCRAM_ITERATIONS, scram_matches, scram_verifier};
 pub use setting::{Setting, same_value, valid_value};
+pub use sync_names::SyncNames;
 pub use text::{conf_value, ident, literal};
-pub use version::{Feature, Gone, major_of, unknown_parameter};
+pub use version::{Feature, Gone, major_of, publishes_sync_names, unknown_parameter};

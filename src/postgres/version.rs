@@ -116,6 +116,21 @@ pub fn unknown_parameter(name: &str, major: u32) -> Option<String> {
     Some(format!("{name} came with PostgreSQL {since}"))
 }
 
+/// The first minor version of each major whose first commits after a start cannot overtake the
+/// publishing of `synchronous_standby_names` (May 2025; failover review, amendment 14).
+const PUBLISHES_SYNC_NAMES: [u32; 5] = [130_021, 140_018, 150_013, 160_009, 170_005];
+
+/// Whether a server of this `server_version_num` lets no commit through unconfirmed right after its
+/// start. Quorum replication needs that.
+#[must_use]
+pub fn publishes_sync_names(version_num: u32) -> bool {
+    let major = major_of(version_num);
+    match PUBLISHES_SYNC_NAMES.iter().find(|first| major_of(**first) == major) {
+        Some(first) => version_num >= *first,
+        None => major >= 18,
+    }
+}
+
 /// The major version of a `server_version_num` such as 150018.
 #[must_use]
 pub fn major_of(version_num: u32) -> u32 {
@@ -124,7 +139,29 @@ pub fn major_of(version_num: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Feature, unknown_parameter};
+    use super::{Feature, publishes_sync_names, unknown_parameter};
+
+    #[test]
+    fn quorum_replication_needs_the_minors_of_may_2025() {
+        let table = [
+            (120_022, false),
+            (130_020, false),
+            (130_021, true),
+            (140_017, false),
+            (140_018, true),
+            (150_012, false),
+            (150_018, true),
+            (160_008, false),
+            (160_009, true),
+            (170_004, false),
+            (170_005, true),
+            (180_000, true),
+            (190_001, true),
+        ];
+        for (version, fit) in table {
+            assert_eq!(publishes_sync_names(version), fit, "{version}");
+        }
+    }
 
     #[test]
     fn versions_differ() {

@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::facts::{NodeFacts, Snapshot};
+use crate::facts::{NodeFacts, Snapshot, SyncRecord};
 use crate::inventory::{Inventory, NodeSettings, Vip};
 use crate::model::{Answer, Fragment, HostName, Map, Resource, Script, Secret, Value};
-use crate::postgres::Conninfo;
+use crate::postgres::{Conninfo, SyncNames};
 use crate::template::Templates;
 
 mod accounts;
@@ -297,10 +297,12 @@ impl Verdict {
 /// whole, and nowhere else.
 #[must_use]
 pub fn is_operation(kind: &Kind) -> bool {
-    const OPERATION: [&str; 9] = [
+    const OPERATION: [&str; 11] = [
         "preconditions",
         "epoch",
         "slots",
+        "sync_record",
+        "wait_sync",
         "pooler",
         "fence",
         "revoke",
@@ -360,12 +362,30 @@ pub fn replication_conninfo(
     pg::replication_conninfo(upstream, application, passfile)
 }
 
-/// The synchronous_standby_names that `host` is to have as the primary; empty in async mode.
+/// Whom commits on `host` are to wait for when it is the primary; nobody in async mode.
 ///
 /// # Errors
 /// There are fewer standbys than commits are to wait for.
-pub fn sync_names(inventory: &Inventory, host: &HostName) -> Result<String, String> {
+pub fn sync_names(inventory: &Inventory, host: &HostName) -> Result<SyncNames, String> {
     pg::sync_names(inventory, host)
+}
+
+/// Body of an operation's step: stores whom commits may be waiting for on a voter.
+#[must_use]
+pub fn sync_record_script(record: &SyncRecord) -> Script {
+    pg::sync_record_script(record)
+}
+
+/// Body of an operation's step: puts names in force on a candidate.
+#[must_use]
+pub fn sync_set_script(node: &NodeSettings, names: &SyncNames) -> Script {
+    pg::sync_set_script(node, names)
+}
+
+/// Body of an operation's step: names are in force on a new primary, and cover what was confirmed before.
+#[must_use]
+pub fn sync_settle_script(node: &NodeSettings, names: &SyncNames, seconds: u64) -> Script {
+    pg::sync_settle_script(node, names, seconds)
 }
 
 /// A kind without controller files.

@@ -127,6 +127,14 @@ pub const FINDINGS: &[FindingInfo] = &[
         "Its data directory was made by another initdb, so it can never follow this primary. The \
          inventory names the wrong host, port or data_dir, or a server of another origin runs there.",
     ),
+    critical(
+        "sync_name_taken",
+        "Somebody acknowledges commits under a standby's name.",
+        "PostgreSQL counts acknowledgements by application_name, which is not unique. A standby of \
+         pgorch's streams through the slot of its own name. Another sender with that name counts as if \
+         it were the standby, so a confirmed commit may be on fewer of them than it seems. A half-open \
+         connection ends after wal_sender_timeout; find out who else it is.",
+    ),
     warning(
         "node_unreachable",
         "A node could not be looked at.",
@@ -252,6 +260,20 @@ pub const FINDINGS: &[FindingInfo] = &[
         "With replication.mode quorum a commit waits for sync_standbys standbys. While fewer stream, \
          commits hang: bring the standbys back. Where the setting is not in force yet, commits \
          wait for nobody: `pgorch apply` sets it as soon as enough standbys stream.",
+    ),
+    warning(
+        "sync_change_open",
+        "A change of whom commits wait for is not over.",
+        "In quorum replication each value of synchronous_standby_names is stored on a majority of the \
+         voters before it is set, and the one before is struck off when the new one is in force and as \
+         many standbys as it wants have all WAL. In between a failover must satisfy both, and where \
+         commits could have waited for nobody none can be proved safe. `pgorch apply` goes on with it.",
+    ),
+    warning(
+        "sync_old_minor",
+        "This minor version does not suit quorum replication.",
+        "Before May 2025 a server could let the first commits after a start through before it knew that \
+         they must wait for standbys. Update to 13.21, 14.18, 15.13, 16.9, 17.5 or later.",
     ),
     info(
         "pending_restart",

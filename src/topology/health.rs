@@ -3,10 +3,10 @@
 use super::catalog::Severity;
 use super::findings::Finding;
 use super::{Nodes, State, Topology};
-use crate::facts::{InstanceFacts, ServerFacts};
+use crate::facts::{InstanceFacts, Recorded, ServerFacts};
 use crate::inventory::{NodeSettings, ReplicationMode};
 use crate::model::HostName;
-use crate::postgres::{major_of, sql};
+use crate::postgres::{SyncNames, major_of, publishes_sync_names, sql};
 
 /// Clock difference from which on it is a finding, in seconds.
 const CLOCK_SKEW: f64 = 2.0;
@@ -185,7 +185,14 @@ fn sync(nodes: &Nodes<'_>, topology: &Topology, settings: &NodeSettings, found: 
     if replication.mode != ReplicationMode::Quorum {
         return;
     }
+    if !publishes_sync_names(server.version_num) {
+        let message =
+            format!("{} may confirm the first commits after a start early", server.version);
+        found.push(Finding::new("sync_old_minor", message));
+    }
     let names = server.settings.get("synchronous_standby_names").map_or("", |s| &s.value);
+    sync_record(nodes, &settings.name, names, found);
+    sync_names_taken(nodes, server, names, found);
     if names.is_empty() {
         let message = "synchronous_standby_names is empty: commits wait for nobody";
         found.push(Finding::new("sync_standby_missing", message).hint("pgorch apply"));
@@ -199,6 +206,41 @@ fn sync(nodes: &Nodes<'_>, topology: &Topology, settings: &NodeSettings, found: 
     if there < wanted {
         let message = format!("commits wait for {wanted} standbys, {there} of them stream");
         found.push(Finding::new("sync_standby_missing", message).severity(Severity::Critical));
+    }
+}
+
+/// Whether exactly what the primary runs is recorded, so that a failover knows whom to ask.
+fn sync_record(nodes: &Nodes<'_>, primary: &HostName, names: &str, found: &mut Vec<Finding>) {
+    let stored = nodes.settings.keys().filter_map(|n| nodes.instance(n)?.sync.as_ref());
+    let values = Recorded::of(stored).values_of(primary);
+    let wait = |v: &SyncNames| if v.is_none() { "nobody".to_owned() } else { v.to_string() };
+    let message = match values.as_slice() {
+        [one] if one.to_string() == names => return,
+        [] if names.is_empty() => return,
+        [] => format!("commits wait for {names}, which is not recorded"),
+        several => {
+            let several: Vec<String> = several.iter().map(wait).collect();
+            format!("commits may be waiting for {}", several.join(", or for "))
+        }
+    };
+    found.push(Finding::new("sync_change_open", message).hint("pgorch apply"));
+}
+
+/// Who acknowledges as a member without its slot, or beside it.
+fn sync_names_taken(
+    nodes: &Nodes<'_>,
+    server: &ServerFacts,
+    names: &str,
+    found: &mut Vec<Finding>,
+) {
+    let members = SyncNames::parse(names).unwrap_or_default().members;
+    for name in nodes.settings.values().map(|n| &n.slot).filter(|n| members.contains(*n)) {
+        let of_name = server.senders.iter().filter(|s| s.application_name == *name);
+        if let Some(other) = of_name.clone().find(|s| s.slot.as_ref() != Some(name)) {
+            let from = other.client_addr.as_deref().unwrap_or("a local socket");
+            let message = format!("\"{name}\" from {from} does not use the slot of that name");
+            found.push(Finding::new("sync_name_taken", message));
+        }
     }
 }
 

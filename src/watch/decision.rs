@@ -31,6 +31,8 @@ pub struct Policy {
 pub enum FarProof {
     Stonith,
     Lease,
+    /// The standbys that commits need receive nothing any more.
+    Quorum,
 }
 
 /// What is to be done on hosts.

@@ -12,8 +12,8 @@ use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName, Value};
 use crate::operation::{
-    Accepted, Assessment, Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Roles,
-    Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
+    Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level, Plan,
+    Roles, Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};
@@ -171,9 +171,11 @@ impl Hands {
         let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
         let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
         let best = best.ok_or("no candidate could tell where its WAL ends")?;
-        let elected = elect(inventory, &found.primary, &ends, &best, accepted)
+        let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
+        let elected = elect(inventory, &found.primary, &ends, &best, &confirmed, accepted)
             .map_err(|check| format!("{}: {}", check.code, check.message))?;
         let lost = match elected.lost_bytes {
+            _ if elected.all_confirmed => "nothing that was confirmed is lost".to_owned(),
             Some(0) => "nothing that is known of is lost".to_owned(),
             Some(bytes) => format!("{bytes} bytes of WAL are lost"),
             None => "what is lost is not known".to_owned(),
@@ -281,8 +283,10 @@ impl Hands {
             Err(why) => return ActEnd::Open { why },
         };
         let driver = match settlement {
-            Settlement::Undo if interrupted.over => Driver::sweeping(plan, inventory),
-            Settlement::Undo => Driver::undoing(plan, inventory),
+            Settlement::Undo if interrupted.over => {
+                Driver::sweeping(plan, inventory, &claimed.known)
+            }
+            Settlement::Undo => Driver::undoing(plan, inventory, &claimed.known),
             _ => Driver::after_promotion(plan, &claimed.known),
         };
         let operated = runner.operate(driver, identity, &nobody).await;

@@ -234,11 +234,13 @@ error: bad host "10.0.0.5:22"
    |
    = hint: write the port apart: ssh: {port: 22}
 
-error: "sync_standbys" is 4, but there are 3 standbys
+error: "sync_standbys" is 4, but there are 0 standbys that would stream from the primary
   --> inventory.yml:19:30
    |
 19 | replication: {sync_standbys: 4}
    |                              ^
+   |
+   = hint: commits would wait for ever; more nodes, or a smaller number
 
 error: "mode: automatic" needs 2 standbys that stream from the primary itself, and there are 0
   --> inventory.yml:20:18
@@ -310,19 +312,35 @@ fn what_is_not_built_yet_is_refused_at_its_place() {
     insta::assert_snapshot!(brief(&with("
 ssh: {become_method: su}
 postgres: {install: {source: {url: 'https://example.org/p.tgz'}}}
-replication: {mode: quorum}
+replication: {mode: async}
 failover: {manager: repmgr, election: 'etcd://e1'}
 routing: {vip: {address: '2001:db8::9/64', interface: eth0}, poolers: {a: {kind: pgbouncer}}}
 lab: {backend: docker}
 ")), @r#"
 i:4:22: error: "become_method: su" is not built yet (use sudo)
 i:5:21: error: "install: source" is not built yet (use package or none)
-i:6:21: error: "mode: quorum" is not built yet (use async)
 i:7:21: error: "manager: repmgr" is not built yet (use pgorch or none)
 i:7:39: error: "election: etcd" is not built yet (use local)
 i:8:26: error: an IPv6 address in "vip" is not built yet (give an IPv4 address)
 i:9:16: error: "backend: docker" is not built yet (use auto or nspawn)
 "#);
+}
+
+#[test]
+fn a_quorum_needs_slots_and_a_standby_to_spare() {
+    let nodes = |count: usize, replication: &str| {
+        let mut text = format!("cluster: q\nreplication: {replication}\nnodes:\n");
+        for at in 1..=count {
+            text.push_str(&format!("  n{at}: {{host: 10.0.0.{at}}}\n"));
+        }
+        brief(&text)
+    };
+    insta::assert_snapshot!(nodes(3, "{mode: quorum}"), @"");
+    insta::assert_snapshot!(nodes(4, "{mode: quorum, sync_standbys: 2, strict: false}"), @"");
+    insta::assert_snapshot!(nodes(3, "{mode: quorum, sync_standbys: 2}"), @r#"i:2:44: error: "sync_standbys" is 2, and there are 2 standbys (one that is down would stop all writes: at most 1)"#);
+    insta::assert_snapshot!(nodes(2, "{mode: quorum}"), @r#"i:2:21: warning: "sync_standbys" is 1, and there is 1 standby (writes stop while it is down; a third node would go on)"#);
+    insta::assert_snapshot!(nodes(1, "{mode: quorum}"), @r#"i:2:21: error: "sync_standbys" is 1, but there are 0 standbys that would stream from the primary (commits would wait for ever; more nodes, or a smaller number)"#);
+    insta::assert_snapshot!(nodes(3, "{mode: quorum, slots: false}"), @r#"i:2:36: error: "mode: quorum" needs slots: a standby's acknowledgement is told by its slot (leave "slots" out)"#);
 }
 
 #[test]
@@ -351,7 +369,7 @@ i:5:120: error: "d" is given twice in databases
 i:5:155: error: unknown attribute "logn" (did you mean "login"?)
 i:5:180: error: "connection_limit" must be from -1 to 2147483647, not -5
 i:5:206: error: bad name "" (1 to 63 bytes, without control characters)
-i:6:21: error: "mode" must be async, not "asynch" (did you mean "async"?)
+i:6:21: error: "mode" must be async or quorum, not "asynch" (did you mean "async"?)
 i:6:36: error: "slots" must be true or false, not a whole number
 i:7:21: error: "manager" must be pgorch or none, not "pgorc" (did you mean "pgorch"?)
 i:7:36: error: "timing" must be fast or calm, not "quick"

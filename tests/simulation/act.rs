@@ -1,12 +1,13 @@
 //! What each step does to a node, line by line as `src/operation/scripts` do it. Every durable change
 //! costs fuel: where it runs out the script died there.
 
-use pgorch::facts::OperationState;
+use pgorch::facts::{OperationState, Recorded, SyncRecord, SyncValue};
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{
     Action, Identity, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown, Step,
 };
+use pgorch::postgres::SyncNames;
 
 use super::world::{Late, Server, World};
 
@@ -68,20 +69,28 @@ impl World {
         let Step { host, action } = step;
         self.prelude(host, action, identity)?;
         match action {
-            Action::Claim
-            | Action::Checkpoint
+            Action::Claim => {
+                let sync = self.nodes[host].sync.clone();
+                Ok(Report { sync, ..Report::default() })
+            }
+            Action::Checkpoint
             | Action::Vip
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),
             Action::Slots { names, .. } => self.slots(host, names),
             Action::DropSlots { names } => self.drop_slots(host, names),
-            Action::SyncNames { value } => {
+            Action::SyncNames { names } => {
                 self.answers(host)?;
                 self.spend()?;
-                self.nodes[host].sync_names.clone_from(value);
+                self.nodes[host].sync_names.clone_from(names);
                 Ok(Report::default())
             }
+            Action::SyncRecord { candidate, names, settled } => {
+                let of = (&identity.record.primary, candidate);
+                self.sync_record(host, identity, known, of, (names, *settled))
+            }
+            Action::WaitSync { names, .. } => self.wait_sync(host, names),
             Action::Stop { .. } => self.stop(host),
             Action::Received { .. } => self.received(host, known),
             Action::Promote { .. } => self.promote(host, identity, known),
@@ -178,6 +187,56 @@ impl World {
             }
         }
         Ok(Report { made, ..Report::default() })
+    }
+
+    /// sync_record.sh
+    fn sync_record(
+        &mut self,
+        host: &HostName,
+        identity: &Identity,
+        known: &Known,
+        (primary, candidate): (&HostName, &HostName),
+        (names, settled): (&SyncNames, bool),
+    ) -> Steps<Report> {
+        let of = |primary: &HostName, names| SyncValue { primary: primary.clone(), names };
+        let mut values = Vec::new();
+        if !settled {
+            let before = Recorded::of(known.sync.values()).values_of(primary);
+            values.extend(before.into_iter().map(|names| of(primary, names)));
+            values.push(of(candidate, SyncNames::none()));
+        }
+        values.push(of(candidate, names.clone()));
+        let number = if settled { 2 } else { 1 };
+        let record = SyncRecord { epoch: identity.epoch, number, voters: self.names(), values };
+        let stored = self.nodes[host].sync.as_ref();
+        if stored.is_some_and(|s| *s != record && s.rank() >= record.rank()) {
+            return fail("somebody else has changed whom commits wait for");
+        }
+        self.spend()?;
+        self.nodes[host].sync = Some(record);
+        Ok(Report::default())
+    }
+
+    /// sync_settle.sql
+    fn wait_sync(&mut self, host: &HostName, names: &SyncNames) -> Steps<Report> {
+        self.answers(host)?;
+        if self.nodes[host].sync_names != *names {
+            return fail("other names are in force");
+        }
+        self.write(host, None);
+        let mut covered = 0;
+        for standby in self.names() {
+            let member = names.members.contains(&slot_name(&standby));
+            if member && self.streams_from(&standby) == Some(host) {
+                self.receive(&standby, usize::MAX);
+                covered += 1;
+            }
+        }
+        if covered < names.k {
+            fail("too few standbys have all WAL")
+        } else {
+            Ok(Report::default())
+        }
     }
 
     /// Whether somebody streams with a slot of the host.

@@ -323,6 +323,17 @@ fn too_few_standbys_for_a_quorum() {
     assert!(checks.iter().any(|c| c.code == "switchover_sync" && c.level == Level::Refused));
 }
 
+/// The candidate's minor version must not confirm the first commits too early.
+#[test]
+fn a_minor_version_that_does_not_suit_a_quorum() {
+    for (text, refused) in [(QUORUM, true), (ASYNC, false)] {
+        let mut seen = Seen::of(text);
+        seen.server("node2").version_num = 150_012;
+        let hit = |c: &Check| c.code == "switchover_sync_version" && c.level == Level::Refused;
+        assert_eq!(seen.checks().iter().any(hit), refused);
+    }
+}
+
 /// A pooler whose console does not answer cannot be told to hold its clients.
 #[test]
 fn a_pooler_that_does_not_answer() {
@@ -338,7 +349,7 @@ fn a_pooler_that_does_not_answer() {
 #[test]
 fn every_code_is_raised_somewhere_and_explained() {
     let mut raised: BTreeSet<&str> = TABLE.iter().map(|(_, code, ..)| *code).collect();
-    raised.extend(["switchover_sync", "switchover_pooler"]);
+    raised.extend(["switchover_sync", "switchover_sync_version", "switchover_pooler"]);
     let explained: BTreeSet<&str> = PRECONDITIONS.iter().map(|(code, _)| *code).collect();
     assert_eq!(raised, explained);
 }

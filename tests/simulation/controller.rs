@@ -213,8 +213,10 @@ impl Controller {
             Roles::seen(&world.inventory, &snapshot, primary, new_primary, Proof::CleanStop);
         let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
         self.driver = Some(match settlement {
-            Settlement::Undo if interrupted.over => Driver::sweeping(plan, &world.inventory),
-            Settlement::Undo => Driver::undoing(plan, &world.inventory),
+            Settlement::Undo if interrupted.over => {
+                Driver::sweeping(plan, &world.inventory, claimed)
+            }
+            Settlement::Undo => Driver::undoing(plan, &world.inventory, claimed),
             _ => Driver::after_promotion(plan, claimed),
         });
         world.tell(format!("{} settles: {settlement:?}", self.name));

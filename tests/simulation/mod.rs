@@ -22,7 +22,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use pgorch::inventory::{Inventory, ReplicationMode};
+use pgorch::inventory::Inventory;
 use pgorch::operation::End;
 use pgorch::playbook::Playbook;
 use pgorch::syntax::Source;
@@ -44,7 +44,7 @@ nodes:
 const QUORUM: &str = "
 cluster: sim
 postgres: { version: 15 }
-vars: { quorum: true }
+replication: { mode: quorum }
 nodes:
   node1: { host: 198.18.0.1, primary: true }
   node2: { host: 198.18.0.2 }
@@ -74,11 +74,7 @@ static SHIPPED: LazyLock<Arc<Playbook>> = LazyLock::new(|| {
 
 fn inventory(text: &str) -> Inventory {
     let source = Source::new("inventory.yml", text);
-    let (mut inventory, _) = pgorch::inventory::parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
-    if inventory.vars.contains_key("quorum") {
-        // No inventory may say so yet; operations are ready for it.
-        inventory.replication.mode = ReplicationMode::Quorum;
-    }
+    let (inventory, _) = pgorch::inventory::parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
     inventory
 }
 

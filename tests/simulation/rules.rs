@@ -60,10 +60,15 @@ fn a_plan_knows_the_inventory() {
     // In quorum mode the names are in force before the promotion.
     let quorum = plan(QUORUM, "node3");
     let names = quorum.steps().find_map(|(_, s)| match &s.action {
-        Action::SyncNames { value } => Some((s.host.clone(), value.clone())),
+        Action::SyncNames { names } => Some((s.host.clone(), names.to_string())),
         _ => None,
     });
     let (on, value) = names.expect("sync names");
+    // Stored on the voters before it is set, and once more when standbys cover what was confirmed.
+    let sync: Vec<String> = lines(&quorum).into_iter().filter(|l| l.contains("sync")).collect();
+    let recorded = "node1 sync_record, node2 sync_record, node3 sync_record";
+    assert_eq!(sync, [recorded, "node3 sync_standbys", "node3 wait_sync", recorded]);
+    verify(&quorum).expect("safe");
     assert_eq!((on.as_str(), value.as_str()), ("node3", "ANY 1 (\"node1\", \"node2\")"));
 
     let slots = |to: &str| {
@@ -182,6 +187,25 @@ fn an_unsafe_plan_is_refused() {
     ];
     for (number, (spoil, words)) in table.iter().enumerate() {
         let mut plan = plan(ASYNC, "node2");
+        spoil(&mut plan);
+        let why = verify(&plan).expect_err(words);
+        assert!(why.contains(words), "{number}: {why:?}, not {words:?}");
+    }
+    let table: [(Spoil, &str); 5] = [
+        (|p| without(p, "sync_standbys"), "before commits there would wait for standbys"),
+        (|p| moved(p, "sync_standbys", at(p, "promote")), "before commits there would wait"),
+        (
+            |p| {
+                let at = at(p, "sync_record");
+                p.stages[at].steps.truncate(1);
+            },
+            "is not stored on a majority before it is set",
+        ),
+        (|p| moved(p, "sync_record", at(p, "sync_standbys")), "on a majority before it is set"),
+        (|p| without(p, "wait_sync"), "nothing has waited for standbys"),
+    ];
+    for (number, (spoil, words)) in table.iter().enumerate() {
+        let mut plan = self::plan(QUORUM, "node2");
         spoil(&mut plan);
         let why = verify(&plan).expect_err(words);
         assert!(why.contains(words), "{number}: {why:?}, not {words:?}");

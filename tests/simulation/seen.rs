@@ -100,6 +100,7 @@ impl World {
             disk_free_bytes: 50 << 30,
             disk_total_bytes: 100 << 30,
             epoch: node.epoch.clone(),
+            sync: node.sync.clone(),
             fenced: node.fence.then(|| "fenced".to_owned()),
             ..InstanceFacts::default()
         };

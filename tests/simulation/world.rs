@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
-use pgorch::facts::EpochFacts;
+use pgorch::facts::{EpochFacts, Recorded, SyncRecord, SyncValue};
 use pgorch::inventory::{Inventory, ReplicationMode, slot_name};
 use pgorch::model::HostName;
-use pgorch::operation::{Identity, Known, Step};
+use pgorch::operation::{Identity, Known, Step, covered};
+use pgorch::postgres::SyncNames;
 use pgorch::topology;
 
 /// One record of WAL; its position is its index, and no two that were written apart are equal.
@@ -44,7 +45,8 @@ pub(crate) struct Node {
     pub(crate) standby_signal: bool,
     pub(crate) upstream: Option<HostName>,
     pub(crate) slots: BTreeSet<String>,
-    pub(crate) sync_names: String,
+    pub(crate) sync_names: SyncNames,
+    pub(crate) sync: Option<SyncRecord>,
     /// The control file says `shut down`.
     pub(crate) clean: bool,
     // In memory.
@@ -102,7 +104,8 @@ impl World {
                     standby_signal: standby,
                     upstream: standby.then_some(upstream),
                     slots: BTreeSet::new(),
-                    sync_names: String::new(),
+                    sync_names: SyncNames::none(),
+                    sync: None,
                     clean: false,
                     on: true,
                     server: if standby { Server::Recovery } else { Server::Primary },
@@ -119,7 +122,12 @@ impl World {
             nodes[&upstream].slots.insert(slot_name(&name));
         }
         if inventory.replication.mode == ReplicationMode::Quorum {
-            nodes[&primary].sync_names = "ANY 1 (node2, node3)".to_owned();
+            let names = SyncNames::any(1, ["node2", "node3"]);
+            nodes[&primary].sync_names = names.clone();
+            let values = vec![SyncValue { primary: primary.clone(), names }];
+            let voters = nodes.keys().cloned().collect();
+            let record = SyncRecord { epoch: 0, number: 1, voters, values };
+            nodes.values_mut().for_each(|n| n.sync = Some(record.clone()));
         }
         World {
             inventory,
@@ -231,11 +239,11 @@ impl World {
             }
             let id = self.write(&name, None);
             let at = self.nodes[&name].wal.len() - 1;
-            let wanted = sync(&self.nodes[&name].sync_names);
-            let Some((k, names)) = wanted else {
+            let SyncNames { k, members: names } = self.nodes[&name].sync_names.clone();
+            if k == 0 {
                 self.ledger.push((at, id));
                 continue;
-            };
+            }
             let has = |world: &World, n: &HostName| {
                 names.contains(&slot_name(n))
                     && world.nodes[n].wal.get(at).is_some_and(|r| r.id == id)
@@ -245,7 +253,8 @@ impl World {
                     self.receive(&standby, usize::MAX);
                 }
             }
-            if self.names().iter().filter(|n| has(self, n)).count() >= k {
+            let have = self.names().iter().filter(|n| has(self, n)).count();
+            if u32::try_from(have).expect("small") >= k {
                 self.ledger.push((at, id));
             }
         }
@@ -378,6 +387,41 @@ impl World {
             let there = self.nodes[*name].wal.get(*at).is_some_and(|r| r.id == *id);
             assert!(there, "{name} takes writes and lacks a confirmed row\n{}", self.story());
         }
+        if let Some(name) = primaries.first()
+            && self.inventory.replication.mode == ReplicationMode::Quorum
+        {
+            self.recorded(name);
+        }
+    }
+
+    /// In quorum mode: what commits wait for is recorded on every majority, and whenever a failover would
+    /// take the standbys that it has asked for enough, the one with the most WAL has what was confirmed.
+    #[track_caller]
+    fn recorded(&self, primary: &HostName) {
+        let names = self.names();
+        for majority in subsets(&names).filter(|m| m.len() > names.len() / 2) {
+            let of = |n: &&HostName| Some(((*n).clone(), self.nodes[*n].sync.clone()?));
+            let records: BTreeMap<HostName, SyncRecord> = majority.iter().filter_map(of).collect();
+            let values = Recorded::of(records.values()).values_of(primary);
+            let running = &self.nodes[primary].sync_names;
+            assert!(values.contains(running), "{running} is not recorded\n{}", self.story());
+            for asked in subsets(&names).filter(|a| !a.contains(&primary)) {
+                let set = asked.iter().map(|n| (*n).clone()).collect();
+                if covered(&self.inventory, &records, &majority, primary, &set).is_err() {
+                    continue;
+                }
+                let newest = asked.iter().max_by_key(|n| {
+                    let wal = &self.nodes[**n].wal;
+                    (wal.last().map(|r| r.timeline), wal.len())
+                });
+                let has = |name: &HostName, (at, id): (usize, u64)| {
+                    self.nodes[name].wal.get(at).is_some_and(|r| r.id == id)
+                };
+                let newest = newest.expect("somebody was asked");
+                let lost = self.ledger.iter().find(|row| !has(newest, **row));
+                assert!(lost.is_none(), "{lost:?} would be lost with {newest}\n{}", self.story());
+            }
+        }
     }
 
     pub(crate) fn primaries(&self) -> impl Iterator<Item = &HostName> {
@@ -431,9 +475,10 @@ impl World {
     }
 }
 
-/// `ANY k (names)`.
-fn sync(value: &str) -> Option<(usize, Vec<String>)> {
-    let (count, names) = value.strip_prefix("ANY ")?.split_once(" (")?;
-    let names = names.trim_end_matches(')').split(", ").map(|n| n.trim_matches('"').to_owned());
-    Some((count.parse().ok()?, names.collect()))
+/// All subsets, each in the order of the whole.
+fn subsets(names: &[HostName]) -> impl Iterator<Item = Vec<&HostName>> {
+    let bit = |m: u32, at: usize| m & (1 << at) != 0;
+    (0_u32..1 << names.len()).map(move |m| {
+        names.iter().enumerate().filter(|(at, _)| bit(m, *at)).map(|(_, n)| n).collect()
+    })
 }

@@ -6,8 +6,8 @@ use pgorch::model::Secret;
 use pgorch::step::{Diff, Verdict};
 use serde_json::{Value, json};
 
-use super::cluster::{answer, bare, file, put, running, server};
-use super::harness::{change, satisfied};
+use super::cluster::{answer, bare, put, running, server};
+use super::harness::{change, refused, satisfied};
 
 #[test]
 fn some_parameters_are_not_the_inventorys() {
@@ -102,20 +102,54 @@ fn commits_wait_for_standbys_only_when_enough_stream() {
     let report =
         satisfied(world.judge("node1", "sync_standbys", Value::Null, &[answer(0, "file\n")]));
     assert!(report.notices[0].contains("not in force yet"), "{report:?}");
-    let mut primary = server(false);
-    primary.server.as_mut().expect("a server").senders = vec![Sender {
-        application_name: "node2".into(),
-        state: "streaming".into(),
-        ..Sender::default()
-    }];
-    put(&mut world, "node1", primary);
+    let with = |names: &str, slot: Option<&str>| {
+        let mut primary = server(false);
+        let facts = primary.server.as_mut().expect("a server");
+        facts.version_num = 150_018;
+        facts.senders = vec![Sender {
+            application_name: "node2".into(),
+            state: "streaming".into(),
+            slot: slot.map(str::to_owned),
+            ..Sender::default()
+        }];
+        let value = Setting { value: names.to_owned(), ..Setting::default() };
+        facts.settings.insert("synchronous_standby_names".to_owned(), value);
+        primary
+    };
+    // Whoever has the name and not the slot is somebody else.
+    put(&mut world, "node1", with("", None));
+    satisfied(world.judge("node1", "sync_standbys", Value::Null, &[answer(0, "file\n")]));
+    put(&mut world, "node1", with("", Some("node2")));
     let set = change(world.judge("node1", "sync_standbys", Value::Null, &[answer(0, "file\n")]));
     assert_eq!(set.summary, "synchronous_standby_names = 'ANY 1 (\"node2\")'");
-    // In force, and the standby is gone: it stays.
-    put(&mut world, "node1", server(false));
-    let text = "synchronous_standby_names = 'ANY 1 (\"node2\")'\n";
-    let there = answer(0, &file("file", "1.0", text));
-    satisfied(world.judge("node1", "sync_standbys", Value::Null, &[there]));
+    // First on the others, last on the primary; set; in force; struck off on the primary, then on the
+    // others.
+    let on = |c: &pgorch::step::Command| c.on.as_ref().map_or("node1".to_owned(), |h| h.0.clone());
+    let commands: Vec<String> =
+        set.commands.iter().map(|c| format!("{}: {}", on(c), c.label)).collect();
+    assert_eq!(
+        commands,
+        [
+            "node2: record whom commits may be waiting for on node2",
+            "node3: record whom commits may be waiting for on node3",
+            "node1: record whom commits may be waiting for on node1",
+            "node1: synchronous_standby_names = 'ANY 1 (\"node2\")'",
+            "node1: psql: CHECKPOINT",
+            "node1: wait until it is in force, and strike off what was before",
+            "node2: record whom commits may be waiting for on node2",
+            "node3: record whom commits may be waiting for on node3",
+        ]
+    );
+    // Set by hand.
+    put(&mut world, "node1", with("*", Some("node2")));
+    let why = refused(world.judge("node1", "sync_standbys", Value::Null, &[answer(0, "file\n")]));
+    assert!(why.contains("was not set by pgorch"), "{why}");
+    // An old minor version.
+    let mut old = with("", Some("node2"));
+    old.server.as_mut().expect("a server").version_num = 150_012;
+    put(&mut world, "node1", old);
+    let why = refused(world.judge("node1", "sync_standbys", Value::Null, &[answer(0, "file\n")]));
+    assert!(why.contains("may confirm the first commits"), "{why}");
 }
 
 #[test]

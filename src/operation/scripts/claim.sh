@@ -2,4 +2,8 @@
 # changed the candidate since.
 [ "$stored" -lt "$epoch" ] || [ "$own" = "$open" ] || put "$home/epoch" "$epoch
 $open"
+# Whom commits may be waiting for: from here on nobody with a lower epoch changes it here.
+have=
+{ { read -r have; read -r have; } <"$home/sync"; } 2>/dev/null || :
+[ -z "$have" ] || say sync "$have"
 say done "epoch $epoch"

@@ -2,7 +2,7 @@
 
 use super::common::{self, OS_USER, REPLICATOR};
 use super::initdb::{self, Place};
-use super::{passfile, rejoin};
+use super::{passfile, rejoin, sync};
 use crate::facts::{ClusterDir, DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Fragment, HostName, Resource, Script, SystemIdentifier, quote};
@@ -68,6 +68,14 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
         return Err(
             StepError::refuse(format!("{} cannot be cloned from itself", ctx.host)).arg("from")
         );
+    }
+    if ctx.primary != Some(&source.name) && sync::is_counted(ctx, &node.slot) {
+        return Err(StepError::refuse(format!(
+            "commits count on {}, and {} may lack some that it had confirmed",
+            ctx.host, source.name
+        ))
+        .hint("in quorum replication such a standby is copied from the primary")
+        .arg("from"));
     }
     if source.version != node.version {
         return Err(StepError::refuse(format!(

@@ -3,7 +3,7 @@
 use super::basebackup::{conninfo, system_identifier};
 use super::common::{self, OS_USER};
 use super::files::{self, HostFile, Replace};
-use super::passfile;
+use super::{passfile, sync};
 use crate::facts::{ClusterDir, DataDir, ServerFacts};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Fragment, HostName, Resource, Script, quote};
@@ -71,6 +71,10 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     let upstream = common::upstream_of(ctx, args.str("upstream")?)?;
     same_cluster(ctx, node, dir, &upstream)?;
     fits(ctx, node, &upstream, current.as_ref())?;
+    // A cascaded standby acknowledges nothing to the primary.
+    if ctx.primary != Some(&upstream.name) {
+        sync::can_do_without(ctx, node)?;
+    }
     let slot = args.str("slot")?.unwrap_or_else(|| node.slot.clone());
     let slot = ctx.inventory.replication.slots.then_some(slot);
     let text = text(node, &upstream, slot.as_deref());

@@ -29,13 +29,16 @@ mod role_sql;
 mod service;
 mod slot;
 mod sync;
+mod sync_plan;
+mod sync_script;
 mod vip;
 mod wait;
 
 use super::Kind;
+use crate::facts::SyncRecord;
 use crate::inventory::{Inventory, NodeSettings};
-use crate::model::HostName;
-use crate::postgres::Conninfo;
+use crate::model::{HostName, Script};
+use crate::postgres::{Conninfo, SyncNames};
 
 /// The PostgreSQL kinds, in the order in which a cluster is made.
 pub(super) const KINDS: &[&Kind] = &[
@@ -71,6 +74,8 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::PRECONDITIONS,
     &operation::EPOCH,
     &operation::SLOTS,
+    &operation::SYNC_RECORD,
+    &operation::WAIT_SYNC,
     &operation::POOLER,
     &operation::HOOKS,
     &operation::FENCE,
@@ -119,7 +124,22 @@ pub(super) fn vip_script(inventory: &Inventory, node: &NodeSettings) -> String {
 /// How a node stands to the virtual address, and what the answer says against it.
 pub(in crate::step) use vip::{fragment as vip_fragment, obstacle as vip_obstacle};
 
-/// The synchronous_standby_names that `host` is to have as the primary.
-pub(super) fn sync_names(inventory: &Inventory, host: &HostName) -> Result<String, String> {
-    sync::names_on(inventory, host, Some(host))
+/// Whom commits on `host` are to wait for when it is the primary.
+pub(super) fn sync_names(inventory: &Inventory, host: &HostName) -> Result<SyncNames, String> {
+    sync::names_on(inventory, host)
+}
+
+/// Body of an operation's step: stores a record on a voter.
+pub(super) fn sync_record_script(record: &SyncRecord) -> Script {
+    sync_script::record(&record.into())
+}
+
+/// Body of an operation's step: puts names in force on a candidate.
+pub(super) fn sync_set_script(node: &NodeSettings, names: &SyncNames) -> Script {
+    sync_script::set(node, names, true)
+}
+
+/// Body of an operation's step: names are in force on a new primary, and cover what was confirmed before.
+pub(super) fn sync_settle_script(node: &NodeSettings, names: &SyncNames, seconds: u64) -> Script {
+    sync_script::settle(node, names, seconds)
 }

@@ -21,6 +21,24 @@ pub(super) const EPOCH: Kind = kind(
 pub(super) const SLOTS: Kind =
     kind("slots", "the replication slots of all who will follow this node.", &[], None);
 
+pub(super) const SYNC_RECORD: Kind = kind(
+    "sync_record",
+    "store on the voters whom commits may be waiting for once the candidate is the primary.",
+    &[ArgSpec::new(
+        "state",
+        ArgKind::Choice(&["intended", "settled"]),
+        "settled: after wait_sync, and nothing else may be in effect; default intended.",
+    )],
+    Some("state"),
+);
+
+pub(super) const WAIT_SYNC: Kind = kind(
+    "wait_sync",
+    "wait until commits on the new primary are covered by as many standbys as sync_standbys says.",
+    &[ArgSpec::new("timeout", ArgKind::Int, "seconds; default 15.")],
+    None,
+);
+
 pub(super) const POOLER: Kind = kind(
     "pooler",
     "have a pooler hold its clients, or let them go on with the new primary.",

@@ -1,7 +1,7 @@
 //! `start`, `stop`, `restart`, `reload`: the node's unit, with the preconditions of a database.
 
 use super::parameters::pending_notice;
-use super::{common, files, guard};
+use super::{common, files, guard, sync};
 use crate::facts::{DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Resource, Script, quote};
@@ -110,6 +110,10 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         return Err(StepError::refuse(format!("{} is the running primary", ctx.host)).hint(
             "pgorch stop --primary (\"primary: true\") says that it is meant; pgorch switchover moves it",
         ));
+    }
+    // With the primary nobody is left to wait.
+    if !primary && !args.bool("primary")?.unwrap_or(false) {
+        sync::can_do_without(ctx, node)?;
     }
     let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
     let mut change = Change {

@@ -1,6 +1,6 @@
 //! `slot`: a physical replication slot on this host, usually delegated to a standby's upstream.
 
-use super::common;
+use super::{common, sync};
 use crate::facts::ServerFacts;
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Resource};
@@ -62,6 +62,10 @@ fn diff(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             "the slot {name} on {} is in use: a standby streams through it",
             ctx.host
         ))),
+        Some(_) if absent && !ctx.options.check && sync::is_counted(ctx, &name) => {
+            Err(StepError::refuse(format!("commits may be waiting for {name}"))
+                .hint("pgorch apply takes it off first, when enough other standbys stream"))
+        }
         Some(_) if absent => {
             Ok(change(ctx, &node, &name, &sql::drop_slot(&name), (Some("present"), None)))
         }

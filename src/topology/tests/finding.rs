@@ -7,6 +7,8 @@ use super::{LSN, Spoil, World, sender, slot};
 use crate::facts::{DataDir, History};
 use crate::model::{HostName, Lsn, SystemIdentifier, Timeline};
 
+const QUORUM: &str = "ANY 1 (\"node2\", \"node3\")";
+
 /// What happens to a cluster that is well, for each code.
 const CASES: &[(&str, Spoil)] = &[
     ("split_brain", |w| w.server("node2").in_recovery = false),
@@ -81,6 +83,26 @@ const CASES: &[(&str, Spoil)] = &[
     }),
     ("sync_standby_missing", |w| {
         w.inventory.replication.mode = crate::inventory::ReplicationMode::Quorum;
+    }),
+    ("sync_change_open", |w| {
+        w.inventory.replication.mode = crate::inventory::ReplicationMode::Quorum;
+        w.set("node1", "synchronous_standby_names", QUORUM, "pgorch.sync.conf");
+        w.server("node1").senders[0].sync_state = "quorum".to_owned();
+        w.recorded(&["", QUORUM]);
+    }),
+    ("sync_name_taken", |w| {
+        w.inventory.replication.mode = crate::inventory::ReplicationMode::Quorum;
+        w.set("node1", "synchronous_standby_names", QUORUM, "pgorch.sync.conf");
+        w.server("node1").senders[0].sync_state = "quorum".to_owned();
+        w.recorded(&[QUORUM]);
+        w.server("node1").senders[1].slot = None;
+    }),
+    ("sync_old_minor", |w| {
+        w.inventory.replication.mode = crate::inventory::ReplicationMode::Quorum;
+        w.set("node1", "synchronous_standby_names", QUORUM, "pgorch.sync.conf");
+        w.server("node1").senders[0].sync_state = "quorum".to_owned();
+        w.recorded(&[QUORUM]);
+        w.server("node1").version_num = 150_012;
     }),
     ("replication_slot_unknown", |w| w.server("node1").slots.push(slot("old"))),
 ];
@@ -190,6 +212,13 @@ fn every_code_has_a_case_that_brings_it_up() {
     [sync_standby_missing]
     warning sync_standby_missing node1: synchronous_standby_names is empty: commits wait for nobody
         -> pgorch apply
+    [sync_change_open]
+    warning sync_change_open node1: commits may be waiting for nobody, or for ANY 1 ("node2", "node3")
+        -> pgorch apply
+    [sync_name_taken]
+    critical sync_name_taken node1: "node3" from 198.18.0.99 does not use the slot of that name
+    [sync_old_minor]
+    warning sync_old_minor node1: 15.20 may confirm the first commits after a start early
     [replication_slot_unknown]
     info replication_slot_unknown node1: slot "old" belongs to no declared node
         -> if nobody uses it: SELECT pg_drop_replication_slot('old')

@@ -124,6 +124,21 @@ impl World {
         self.server(name).settings.insert(parameter.to_owned(), setting);
     }
 
+    /// What node2 has stored of whom commits on node1 may be waiting for.
+    fn recorded(&mut self, values: &[&str]) {
+        let value = |text: &&str| crate::facts::SyncValue {
+            primary: HostName::from("node1"),
+            names: crate::postgres::SyncNames::parse(text).expect("a value"),
+        };
+        let record = crate::facts::SyncRecord {
+            epoch: 1,
+            number: 1,
+            voters: self.inventory.nodes.keys().cloned().collect(),
+            values: values.iter().map(value).collect(),
+        };
+        self.instance("node2").sync = Some(record);
+    }
+
     fn topology(&self) -> Topology {
         analyse(&self.inventory, &self.snapshot)
     }
