@@ -246,7 +246,7 @@ fn cut_off_and_alone(lab: &Lab) {
     let new = lab.primary();
     assert!(new == "node2" || new == "node3", "{new}");
     std::thread::sleep(Duration::from_secs(2));
-    lab.nothing_lost("cut off", writer, 50);
+    lab.nothing_lost("cut off", writer, 10);
     lab.cluster.fault("power-off node1");
     for other in ["node2", "node3"] {
         lab.cluster.fault(&format!("heal node1 {other}"));

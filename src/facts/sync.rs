@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_newest_counts_and_two_of_one_rank_both_do() {
         let (old, one, two) = (record(3, 9, 1), record(4, 1, 1), record(4, 1, 2));
-        assert_eq!(Recorded::of([&old, &one]).newest, [one.clone()]);
+        assert_eq!(Recorded::of([&old, &one]).newest, std::slice::from_ref(&one));
         let both = Recorded::of([&two, &old, &one, &two]);
         assert_eq!(both.values_of(&HostName("n1".to_owned())).len(), 2);
         assert!(both.values_of(&HostName("n2".to_owned())).is_empty());

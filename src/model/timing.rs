@@ -132,7 +132,7 @@ impl Timing {
                     Hold::Timer => ms(500),
                 },
                 pass_limit: match hold {
-                    Hold::Watchdog => ms(1_000),
+                    Hold::Watchdog => ms(2_000),
                     Hold::Timer => ms(500),
                 },
                 stop_bound: ms(500),
@@ -333,7 +333,12 @@ impl Timing {
             return Some("stop_bound is shorter than 400 ms: PID 1 may be 300 ms late".to_owned());
         }
         let late = self.feed_less();
-        let needed = self.guard_period + self.pass_limit + late;
+        // With the watchdog a pass has two heartbeats, the second one where the first was slow.
+        let beat = match self.hold {
+            Hold::Watchdog => self.pass_limit / 2,
+            Hold::Timer => self.pass_limit,
+        };
+        let needed = self.guard_period + beat + late;
         if self.reply_timeout <= needed {
             return Some(format!(
                 "reply_timeout must be longer than {} ms, with this guard_period and pass_limit: \
@@ -412,15 +417,20 @@ mod tests {
 
     #[test]
     fn a_change_waits_with_the_larger_of_both() {
-        let both = WATCHDOG.larger(&TIMER);
-        assert_eq!(both.wait_lease(), TIMER.elsewhere(WATCHDOG.lease + TIMER.reaction()));
-        assert_eq!(both, Timing { hold: Hold::Timer, ..WATCHDOG });
-        assert_eq!(CALM_TIMER.larger(&WATCHDOG).wait_lease(), CALM_TIMER.wait_lease());
+        let all = [WATCHDOG, TIMER, CALM_WATCHDOG, CALM_TIMER];
+        for (one, other) in all.iter().flat_map(|one| all.iter().map(move |other| (one, other))) {
+            let both = one.larger(other);
+            for each in [one, other] {
+                assert!(both.wait_lease() >= each.wait_lease(), "{one:?} {other:?}");
+                assert!(both.wait_acknowledged() >= each.wait_acknowledged());
+            }
+        }
+        assert_eq!(WATCHDOG.larger(&WATCHDOG), WATCHDOG);
     }
 
     #[test]
     fn each_set_of_values_has_a_word_of_its_own() {
-        assert_eq!(WATCHDOG.guard_values(), "watchdog:3000:2000:400:1000:500");
+        assert_eq!(WATCHDOG.guard_values(), "watchdog:3000:2000:400:2000:500");
         assert_eq!(CALM_TIMER.guard_values(), "timer:8000:3000:1000:1000:1000");
         assert_ne!(WATCHDOG.guard_values(), TIMER.guard_values());
     }

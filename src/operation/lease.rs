@@ -18,7 +18,8 @@ pub struct Reading {
     pub uptime: Duration,
     /// What the reading, and all that is computed from it, is bound to.
     pub boot: String,
-    /// systemd's ActiveState of the server's unit.
+    /// systemd's ActiveState of the server's unit, where it was asked: after [`LeaseCommand::Read`] and a
+    /// grant. Else `unknown`.
     pub unit: String,
     /// What is left of the lease; zero where there is none.
     pub lease: Duration,
@@ -169,7 +170,11 @@ pub fn read_lease(stdout: &str, stderr: &str) -> Result<Reading, LeaseRefusal> {
             "booted" => LeaseRefusal::Booted,
             "late" => LeaseRefusal::Late,
             "no_guard" | "no_home" => LeaseRefusal::NoGuard,
-            _ => LeaseRefusal::Failed(why.trim_start_matches("failed ").to_owned()),
+            _ => {
+                let said = stderr.lines().map(str::trim).rfind(|line| !line.is_empty());
+                let status = why.trim_start_matches("failed ");
+                LeaseRefusal::Failed(said.unwrap_or(status).to_owned())
+            }
         });
     }
     parse(line).ok_or_else(|| LeaseRefusal::Answer(line.to_owned()))
@@ -204,7 +209,7 @@ mod tests {
     use std::time::Duration;
 
     const LINE: &str = "uptime=1234560 boot=b-1 unit=active lease=-20 acknowledged=1870 paused=0 \
-        values=watchdog:3000:2000:400:1000:500 voters=3 majority=2 slots=node2,node3 guard=acknowledged\n";
+        values=watchdog:3000:2000:400:2000:500 voters=3 majority=2 slots=node2,node3 guard=acknowledged\n";
 
     #[test]
     fn a_reading_is_understood_as_a_whole_or_not_at_all() {
@@ -230,6 +235,8 @@ mod tests {
         assert_eq!(refused("booted"), LeaseRefusal::Booted);
         assert_eq!(refused("late"), LeaseRefusal::Late);
         assert_eq!(refused("failed x y").to_string(), "the guard said: x y");
+        let killed = read_lease("refused=failed exit status 1\n", "<3>node1: killed\n");
+        assert_eq!(killed.expect_err("no").to_string(), "the guard said: <3>node1: killed");
         assert_eq!(
             read_lease("", "sh: no\n").expect_err("none"),
             LeaseRefusal::Answer("sh: no".to_owned())

@@ -424,8 +424,17 @@ pub fn data(pairs: &[(&str, Value)]) -> Map {
 /// Whether a kind never changes its host.
 #[must_use]
 pub fn only_looks(kind: &Kind) -> bool {
-    const LOOK: [&str; 10] = [
-        "assert", "debug", "fail", "meta", "pause", "rejoin", "set_fact", "slurp", "stat",
+    const LOOK: [&str; 11] = [
+        "assert",
+        "debug",
+        "fail",
+        "guard_members",
+        "meta",
+        "pause",
+        "rejoin",
+        "set_fact",
+        "slurp",
+        "stat",
         "wait_for",
     ];
     LOOK.contains(&kind.name)

@@ -77,7 +77,7 @@ fn a_server_that_answers_nothing_has_no_support_and_holds_no_pass_up() {
     world.write("slow", "5\n");
     let begin = Instant::now();
     kills(&mut world);
-    assert!(begin.elapsed().as_millis() < 2_500, "{:?}", begin.elapsed());
+    assert!(begin.elapsed().as_millis() < 4_000, "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -114,6 +114,10 @@ fn a_standby_that_starts_is_one_before_its_control_file_says_so() {
     world.write("run/role", "standby\n");
     world.unit("activating", world.pid());
     world.control("shut down");
+    leaves_it(&mut world, "standby");
+    // A copy of a primary says what that was.
+    world.control("in production");
+    leaves_it(&mut world, "standby");
     leaves_it(&mut world, "standby");
     // The same without having passed the start as one.
     world.write("run/role", "primary\n");
@@ -178,6 +182,7 @@ fn an_unreadable_control_file_is_left_to_the_watchdog() {
 fn a_server_past_the_unit_is_found_by_its_data_directory() {
     let mut world = World::new();
     let pid = world.pid();
+    world.lease(1, 60_000);
     world.unit("inactive", 0);
     world.write("data/postmaster.pid", &format!("{pid}\n"));
     world.write("have", "0\n");
@@ -186,6 +191,8 @@ fn a_server_past_the_unit_is_found_by_its_data_directory() {
     world.write("home/node1.fenced", "being rejoined\n");
     leaves_it(&mut world, "down");
     std::fs::remove_file(world.path("home/node1.fenced")).expect("there");
+    // PID 1 cannot hold a lease of what it has not started.
+    world.write("have", "2\n");
     kills(&mut world);
 }
 

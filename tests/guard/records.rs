@@ -163,6 +163,10 @@ fn a_pause_has_no_end_and_is_ended() {
     assert_eq!((world.fed(), world.state().as_str()), (Some(0), "paused"));
     world.says(&["pass"]);
     assert!(world.runs());
+    // A later operation has begun here: the pause is no longer its.
+    stored(&world, 4);
+    assert!(!send(&world, 4, LeaseCommand::Read).expect("a reading").paused);
+    stored(&world, 3);
     let end = paused.end(Duration::from_secs(3));
     send(&world, 3, LeaseCommand::Renew { reading: &paused, end }).expect("a lease first");
     assert_eq!(world.fed(), Some(0));

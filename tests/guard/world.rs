@@ -97,7 +97,7 @@ impl World {
 
     /// A process that has the server's name and stands in its data directory.
     fn start_server(&mut self) {
-        std::fs::copy("/bin/sleep", self.path("postgres")).expect("copied");
+        std::os::unix::fs::symlink("/bin/sleep", self.path("postgres")).expect("linked");
         let child = Command::new(self.path("postgres"))
             .arg("1000")
             .current_dir(self.path("data"))
@@ -167,7 +167,8 @@ impl World {
 
     pub(crate) fn give(&self, what: &str, epoch: u64, ms: i64, more: &[&str]) -> String {
         let end = Self::now().saturating_add_signed(ms).to_string();
-        self.says(&[&[what, &epoch.to_string(), &Self::boot(), &end], more].concat())
+        let said = self.says(&[&[what, &epoch.to_string(), &Self::boot(), &end], more].concat());
+        if said.starts_with("uptime=") { String::new() } else { said }
     }
 
     /// A lease that ended a second ago, past what the guard takes.

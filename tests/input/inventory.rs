@@ -267,16 +267,6 @@ fn stonith_needs_its_command() {
 }
 
 #[test]
-fn a_virtual_address_is_one_that_can_move() {
-    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9/24}}\n")), @r#"i:3:16: error: "vip" needs an address and an interface (vip: {address: 192.0.2.10/24, interface: eth0})"#);
-    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9, interface: '-x'}}\n")), @r#"
-    i:3:26: error: bad address "10.0.0.9" (an IPv4 address with the network's prefix, like 192.0.2.10/24)
-    i:3:47: error: bad interface "-x" (the name of a network interface, like eth0: at most 15 letters, digits, ".", "_", "-")
-    "#);
-    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.1/24, interface: eth0}}\n")), @r#"i:3:16: error: the virtual address 10.0.0.1 is a's own (take one that no host has)"#);
-}
-
-#[test]
 fn automatic_failover_needs_a_majority_that_can_acknowledge() {
     let three = "cluster: c\nnodes: {a: {host: a}, b: {host: b}, c: {host: c}}\n";
     let automatic =
@@ -305,6 +295,16 @@ fn constants_of_failover_are_a_profile_or_single_values_that_fit() {
     assert_eq!(timing("{profile: calm, hold: timer}").wait_lease().as_millis(), 12_600);
     insta::assert_snapshot!(brief(&with("failover: {timing: {lease: 1s}}\n")), @r#"i:3:20: error: lease must be longer than 2000 ms, with this round and deadline: one slow answer would stop the primary"#);
     insta::assert_snapshot!(brief(&with("failover: {restart_in_place: once}\n")), @r#"i:3:30: error: "restart_in_place" must be a duration, not "once" (a whole number with ms, s, min, h or d, like 10s)"#);
+}
+
+#[test]
+fn a_virtual_address_is_one_that_can_move() {
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9/24}}\n")), @r#"i:3:16: error: "vip" needs an address and an interface (vip: {address: 192.0.2.10/24, interface: eth0})"#);
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9, interface: '-x'}}\n")), @r#"
+    i:3:26: error: bad address "10.0.0.9" (an IPv4 address with the network's prefix, like 192.0.2.10/24)
+    i:3:47: error: bad interface "-x" (the name of a network interface, like eth0: at most 15 letters, digits, ".", "_", "-")
+    "#);
+    insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.1/24, interface: eth0}}\n")), @r#"i:3:16: error: the virtual address 10.0.0.1 is a's own (take one that no host has)"#);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Servers that stand still, and one that is cut off, with clients that stay with them.
 
-use super::host::{GUARD, Guarded, UNIT};
+use super::host::{Guarded, UNIT};
 
 /// A client on the primary's own host, which nothing cuts off: it notes when each row was confirmed,
 /// in hundredths of a second of /proc/uptime.
@@ -36,8 +36,7 @@ fn last_confirmed(lab: &Guarded) -> (i64, usize) {
 /// Every process of the server is stopped and nobody continues it: it is killed as it is, and confirms
 /// nothing any more.
 pub(super) fn all_processes(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 3"));
-    lab.until_guard("node1", "acknowledged");
+    lab.only_standbys("node1");
     pinned(lab);
     let begin = Guarded::now();
     lab.sh("node1", &format!("systemctl kill -s STOP --kill-who=all {UNIT}"));
@@ -57,7 +56,7 @@ pub(super) fn all_processes(lab: &Guarded) {
 /// Cut off from everybody, with a client that goes on writing: it ends before a controller that waits
 /// as the constants say would promote another.
 pub(super) fn cut_off(lab: &Guarded) {
-    lab.until_guard("node1", "acknowledged");
+    lab.only_standbys("node1");
     pinned(lab);
     let cut = Guarded::now();
     for words in ["cut node1 node2", "cut node1 node3", "cut controller node1"] {

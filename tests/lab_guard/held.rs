@@ -6,8 +6,7 @@ use super::host::{GUARD, Guarded, UNIT};
 
 /// Without a controller a healthy primary stays up, and so does a standby.
 pub(super) fn by_standbys(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 3"));
-    lab.until_guard("node1", "acknowledged");
+    lab.only_standbys("node1");
     let start = lab.sh("node1", &format!("systemctl show -p ActiveEnterTimestampMonotonic {UNIT}"));
     std::thread::sleep(Duration::from_secs(8));
     assert_eq!(lab.reading("node1", "guard"), "acknowledged");
@@ -53,8 +52,7 @@ pub(super) fn by_pid_1(lab: &Guarded) {
 
 /// The script is gone: nobody feeds, and the server ends. Without it no start is possible either.
 pub(super) fn without_its_script(lab: &Guarded) {
-    lab.sh("node1", &format!("{GUARD} shorten 3"));
-    lab.until_guard("node1", "acknowledged");
+    lab.only_standbys("node1");
     let line = format!(
         "mv /usr/local/lib/pgorch/{UNIT}.guard /root/\ncut -d' ' -f2 /run/pgorch/{UNIT}/acknowledged\n{}",
         Guarded::gone_line()

@@ -102,7 +102,19 @@ impl Guarded {
     #[track_caller]
     pub(super) fn back(&self, primary: &str) {
         self.run(&["start", primary, "-y"]).exits(0);
+        self.long_lease(primary);
         self.settled(primary);
+    }
+
+    /// What the test does next is not to depend on how busy this machine is.
+    pub(super) fn long_lease(&self, primary: &str) {
+        self.sh(primary, &format!("{GUARD} allow lease 600"));
+    }
+
+    /// The lease ends soon, and then only the standbys keep the primary up.
+    pub(super) fn only_standbys(&self, primary: &str) {
+        self.sh(primary, &format!("{GUARD} shorten 3"));
+        self.until_guard(primary, "acknowledged");
     }
 
     /// Milliseconds of the clock that all hosts and this machine share.

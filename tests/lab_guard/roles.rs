@@ -69,8 +69,6 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
     assert_eq!(lab.cluster.sql("node3", receiver), "0");
     let senders = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'node3'";
     assert_eq!(lab.cluster.sql("node1", senders), "0");
-    // The other one alone keeps the primary up.
-    lab.until_guard("node1", "acknowledged");
     let said = step(Action::Unrevoke);
     assert!(said.contains("done=receives again"), "{said}");
     step(Action::Release { undone: true });
@@ -91,14 +89,16 @@ pub(super) fn promoted_by_hand(lab: &Guarded) {
 
 pub(super) fn switched_over(lab: &Guarded) {
     lab.run(&["switchover", "--to", "node2", "-y"]).exits(0);
+    lab.long_lease("node2");
     lab.settled("node2");
     lab.until_guard("node1", "standby");
     // Its lease of the promotion ends, and the standbys keep it.
-    lab.sh("node2", &format!("{GUARD} shorten 3"));
-    lab.until_guard("node2", "acknowledged");
+    lab.only_standbys("node2");
     lab.run(&["restart", "node2", "-y"]).exits(0);
+    lab.long_lease("node2");
     lab.settled("node2");
     lab.run(&["switchover", "--to", "node1", "-y"]).exits(0);
+    lab.long_lease("node1");
     lab.settled("node1");
     lab.until_guard("node2", "standby");
 }
@@ -121,6 +121,7 @@ pub(super) fn paused(lab: &Guarded) {
     for node in ["node1", "node2", "node3"] {
         lab.run(&["start", node, "-y"]).exits(0);
     }
+    lab.long_lease("node1");
     lab.settled("node1");
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn server(in_recovery: bool) -> InstanceFacts {
         server: Some(ServerFacts {
             in_recovery,
             version: "15.18".into(),
+            version_num: 150_018,
             system_identifier: Some(SystemIdentifier(77)),
             conf_loaded_at: 1000.0,
             ..ServerFacts::default()

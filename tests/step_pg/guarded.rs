@@ -117,3 +117,26 @@ fn only_what_comes_up_writable_gets_a_grant() {
     let start = change(of(&manual, "node1", "start"));
     assert!(!start.commands.last().expect("one").script.as_str().contains("guard"));
 }
+
+#[test]
+fn votes_change_one_at_a_time_and_in_sight_of_the_primary() {
+    let votes = |line: &str| [answer(0, line)];
+    let world = guarded();
+    let look = |world: &World, line: &str| {
+        world.judge("node2", "guard_members", Value::Null, &votes(line))
+    };
+    // None yet, and the same.
+    satisfied(look(&world, ""));
+    satisfied(look(&world, "3 majority=2 slots='node1 node3'\n"));
+    // node3 is new, and with it a witness has gone.
+    satisfied(look(&world, "3 majority=2 slots=node1\n"));
+    for line in ["1 majority=1 slots=''\n", "5 majority=3 slots='a b c d'\n"] {
+        let refused = look(&world, line).expect_err("two at once");
+        assert!(refused.refused && refused.message.contains("at once"), "{refused}");
+    }
+    let mut blind = guarded();
+    put(&mut blind, "node1", stopped(directory(77)));
+    satisfied(look(&blind, "3 majority=2 slots='node1 node3'\n"));
+    let refused = look(&blind, "3 majority=2 slots=node1\n").expect_err("out of sight");
+    assert!(refused.message.contains("cannot be seen"), "{refused}");
+}

@@ -105,7 +105,6 @@ fn commits_wait_for_standbys_only_when_enough_stream() {
     let with = |names: &str, slot: Option<&str>| {
         let mut primary = server(false);
         let facts = primary.server.as_mut().expect("a server");
-        facts.version_num = 150_018;
         facts.senders = vec![Sender {
             application_name: "node2".into(),
             state: "streaming".into(),

@@ -19,6 +19,7 @@ mod initdb;
 mod ladder;
 mod leftovers;
 mod members;
+mod membership;
 mod operation;
 mod parameters;
 mod passfile;
@@ -60,6 +61,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &rejoin::REWIND,
     &fence::KIND,
     &guard::KIND,
+    &membership::KIND,
     &follow::KIND,
     &wait::STREAMING,
     &wait::REPLAY,

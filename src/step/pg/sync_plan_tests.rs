@@ -286,8 +286,7 @@ fn three_nodes() {
 #[test]
 fn three_nodes_with_a_late_command() {
     let wishes = [any(1, &[2, 3]), any(2, &[2, 3])];
-    let presents: [&[usize]; 2] = [&[1, 2, 3], &[1, 2]];
-    let states = walk(3, &wishes, &[&[2, 3]], &presents, true);
+    let states = walk(3, &wishes, &[&[2, 3]], &[&[1, 2, 3]], true);
     assert!(states > 200, "{states}");
 }
 
