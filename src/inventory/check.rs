@@ -17,6 +17,7 @@ pub(super) fn whole(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     upstreams(inventory, tree, out);
     versions(inventory, tree, out);
     sync_standbys(inventory, tree, out);
+    synchronous_commit(inventory, tree, out);
     poolers(inventory, tree, out);
     super::automatic::possible(inventory, tree, out);
     vip(inventory, tree, out);
@@ -220,6 +221,29 @@ fn vip(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
     if let (Some((name, _)), Some(node)) = (taken, place) {
         let message = format!("the virtual address {} is {name}'s own", vip.address);
         out.push(Diagnostic::error(&node.span, message).hint("take one that no host has"));
+    }
+}
+
+/// What a whole cluster must not opt out of in quorum mode; a session may.
+fn synchronous_commit(inventory: &Inventory, tree: &Tree, out: &mut Complaints) {
+    if inventory.replication.mode != ReplicationMode::Quorum {
+        return;
+    }
+    let too_weak = |name: &HostName| {
+        let parameters = inventory.postgres_of(name)?.parameters;
+        let set =
+            parameters.into_iter().find(|(n, _)| n.eq_ignore_ascii_case("synchronous_commit"));
+        let (_, value) = set?;
+        let value = value.to_lowercase();
+        (!["on", "true", "yes", "1", "remote_apply"].contains(&value.as_str())).then_some(value)
+    };
+    let found = inventory.nodes.keys().find_map(too_weak);
+    let mode = tree.get("replication").and_then(|r| r.get("mode"));
+    if let (Some(value), Some(mode)) = (found, mode) {
+        let message =
+            format!("with synchronous_commit = {value} commits wait for no standby's disk");
+        let hint = "\"mode: quorum\" needs on or remote_apply in postgres.parameters; a session may lower it";
+        out.push(Diagnostic::error(&mode.span, message).hint(hint));
     }
 }
 

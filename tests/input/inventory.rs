@@ -340,6 +340,13 @@ fn a_quorum_needs_slots_and_a_standby_to_spare() {
     insta::assert_snapshot!(nodes(3, "{mode: quorum, sync_standbys: 2}"), @r#"i:2:44: error: "sync_standbys" is 2, and there are 2 standbys (one that is down would stop all writes: at most 1)"#);
     insta::assert_snapshot!(nodes(2, "{mode: quorum}"), @r#"i:2:21: warning: "sync_standbys" is 1, and there is 1 standby (writes stop while it is down; a third node would go on)"#);
     insta::assert_snapshot!(nodes(1, "{mode: quorum}"), @r#"i:2:21: error: "sync_standbys" is 1, but there are 0 standbys that would stream from the primary (commits would wait for ever; more nodes, or a smaller number)"#);
+    let weak = |value: &str| {
+        let nodes = "nodes: {a: {host: 10.0.0.1}, b: {host: 10.0.0.2}, c: {host: 10.0.0.3}}";
+        let postgres = format!("postgres: {{parameters: {{synchronous_commit: {value}}}}}");
+        brief(&format!("cluster: q\n{nodes}\nreplication: {{mode: quorum}}\n{postgres}\n"))
+    };
+    insta::assert_snapshot!(weak("remote_write"), @r#"i:3:21: error: with synchronous_commit = remote_write commits wait for no standby's disk ("mode: quorum" needs on or remote_apply in postgres.parameters; a session may lower it)"#);
+    insta::assert_snapshot!(weak("remote_apply"), @"");
     insta::assert_snapshot!(nodes(3, "{mode: quorum, slots: false}"), @r#"i:2:36: error: "mode: quorum" needs slots: a standby's acknowledgement is told by its slot (leave "slots" out)"#);
 }
 
