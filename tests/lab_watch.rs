@@ -119,9 +119,9 @@ impl Lab {
 
     /// Back to node1 for the next part.
     fn home(&self) {
-        if self.whole_within(90) != "node1" {
+        if self.whole_within(300) != "node1" {
             self.cluster.run(&["switchover", "--to", "node1", "-y"]).exits(0);
-            self.whole_within(90);
+            self.whole_within(300);
         }
         self.cluster.run(&["ack"]).exits(0);
     }
@@ -185,7 +185,7 @@ fn host_lost(lab: &Lab) {
     lab.told("host lost", &ledger);
     // It comes back, not as a primary, and becomes a standby by itself.
     lab.cluster.fault("start node1");
-    assert_eq!(lab.whole_within(120), primary);
+    assert_eq!(lab.whole_within(300), primary);
     watching.end();
     lab.home();
 }
@@ -217,7 +217,7 @@ fn cut_off(lab: &Lab) {
     for (a, b) in [("node1", "node2"), ("node1", "node3"), ("controller", "node1")] {
         lab.cluster.fault(&format!("heal {a} {b}"));
     }
-    assert_ne!(lab.whole_within(120), "node1");
+    assert_ne!(lab.whole_within(300), "node1");
     let last = lab.cluster.sh("node1", "systemctl stop pinned; tail -n 1 /root/pinned");
     let last: f64 = last.parse().expect("a time");
     eprintln!(
@@ -265,7 +265,7 @@ fn killed(lab: &Lab) {
     std::thread::sleep(Duration::from_secs(2));
     lab.cluster.sh("node1", "kill -9 $(head -n 1 /var/lib/pgorch/wa/15/data/postmaster.pid)");
     watching.done();
-    let primary = lab.whole_within(90);
+    let primary = lab.whole_within(300);
     assert_ne!(primary, "node1");
     std::thread::sleep(Duration::from_secs(1));
     lab.told("killed", &writer.end());
@@ -283,7 +283,7 @@ fn stopped(lab: &Lab) {
     std::thread::sleep(Duration::from_secs(2));
     lab.cluster.sh("node1", "systemctl stop pgorch-wa");
     watching.done();
-    assert_ne!(lab.whole_within(90), "node1");
+    assert_ne!(lab.whole_within(300), "node1");
     std::thread::sleep(Duration::from_secs(1));
     let ledger = writer.end();
     assert_eq!(ledger.lost_on(&lab.cluster, &lab.primary()), [] as [i64; 0]);
@@ -301,7 +301,7 @@ fn frozen(lab: &Lab) {
     let pinned = Writer::start(&lab.cluster, &["node1"], 3_000_000);
     watching.done();
     assert_eq!(pinned.end().len(), 0, "the old primary confirmed a write after its freeze");
-    assert_ne!(lab.whole_within(90), "node1");
+    assert_ne!(lab.whole_within(300), "node1");
     lab.told("frozen", &writer.end());
     watching.end();
     lab.home();
@@ -318,7 +318,7 @@ fn paused(lab: &Lab) {
     assert_eq!(lab.primary(), "");
     lab.cluster.run(&["unpause"]).exits(0);
     watching.done();
-    assert_ne!(lab.whole_within(90), "node1");
+    assert_ne!(lab.whole_within(300), "node1");
     watching.end();
     lab.home();
 }

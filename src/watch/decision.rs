@@ -451,7 +451,7 @@ impl Watch {
             return;
         }
         let silent = now.since(self.silent_since.unwrap_or(now));
-        self.leases.end(recorded.epoch);
+        self.leases.end();
         verdict.decision = Decision::Act(Act::Failover {
             primary: recorded.primary,
             finding: verdict.finding,

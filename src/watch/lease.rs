@@ -48,7 +48,7 @@ pub struct Renewal {
 pub enum NoRenewal {
     /// The guard runs by other constants than ours: `pgorch apply`.
     OtherValues,
-    /// A revocation of this epoch has begun.
+    /// A recovery has begun, and is not over.
     Ended,
     /// The reading is older than a round.
     Stale,
@@ -64,8 +64,8 @@ pub struct Leases {
     /// sent anything on a reading just before it.
     since: Instant,
     bounds: BTreeMap<HostName, Bound>,
-    /// No renewal of this epoch or a lower one is sent any more.
-    ended: Option<u64>,
+    /// A recovery is under way, or was and is not over: nothing is renewed.
+    ended: bool,
     /// Rising ends of WAL of each standby, with when each was first seen.
     ends: BTreeMap<HostName, Vec<(Lsn, Instant)>>,
 }
@@ -88,7 +88,7 @@ impl Leases {
     #[must_use]
     pub fn new(timing: Timing, since: Instant) -> Self {
         let (bounds, ends) = (BTreeMap::new(), BTreeMap::new());
-        Leases { timing, since, bounds, ended: None, ends }
+        Leases { timing, since, bounds, ended: false, ends }
     }
 
     /// The authority begins here: every wait starts at this moment at the earliest.
@@ -111,7 +111,7 @@ impl Leases {
         if !reading.agrees {
             return Err(NoRenewal::OtherValues);
         }
-        if self.ended.is_some_and(|ended| epoch <= ended) {
+        if self.ended {
             return Err(NoRenewal::Ended);
         }
         if now.since(received) > self.timing.round {
@@ -159,14 +159,14 @@ impl Leases {
         self.bounds.remove(node);
     }
 
-    /// A revocation begins: from here on nothing of this epoch is renewed.
-    pub fn end(&mut self, epoch: u64) {
-        self.ended = self.ended.max(Some(epoch));
+    /// A revocation may begin: from here on nothing is renewed.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// A recovery was given up and everybody streams again.
     pub fn go_on(&mut self) {
-        self.ended = None;
+        self.ended = false;
     }
 
     /// Where a standby's WAL ended when it was looked at.
@@ -329,15 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_ends_the_renewals_of_its_epoch() {
+    fn a_revocation_ends_the_renewals_until_it_is_over() {
         let mut leases = expired();
-        leases.end(4);
-        let mut renew = |epoch| leases.renew(&name("p"), epoch, &reading(1), at(0), at(0));
-        assert_eq!(renew(4), Err(NoRenewal::Ended));
-        assert_eq!(renew(3), Err(NoRenewal::Ended));
-        assert!(renew(5).is_ok(), "the next epoch has its own");
+        leases.end();
+        let renew = |leases: &mut Leases| leases.renew(&name("p"), 4, &reading(1), at(0), at(0));
+        assert_eq!(renew(&mut leases), Err(NoRenewal::Ended));
         leases.go_on();
-        assert!(leases.renew(&name("p"), 4, &reading(1), at(0), at(0)).is_ok());
+        assert!(renew(&mut leases).is_ok());
     }
 
     #[test]
