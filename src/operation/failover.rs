@@ -318,8 +318,16 @@ impl View<'_> {
         let writable = |name: &&HostName| {
             self.instance(name).and_then(InstanceFacts::cluster).is_some_and(|c| !c.standby_signal)
         };
-        let stopped: Vec<HostName> =
-            self.inventory.nodes.keys().filter(writable).cloned().collect();
+        // One that is fenced was replaced already, where standbys name another.
+        let fenced = |name: &HostName| self.instance(name).is_some_and(|i| i.fenced.is_some());
+        let stopped: Vec<HostName> = self
+            .inventory
+            .nodes
+            .keys()
+            .filter(writable)
+            .filter(|name| named.is_empty() || !fenced(name))
+            .cloned()
+            .collect();
         let mut all = named.clone();
         all.extend(stopped.iter().filter(|s| !named.contains(s)).cloned());
         match all.as_slice() {

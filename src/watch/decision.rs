@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::facts::{EpochFacts, OperationState};
 use crate::model::{HostName, Instant, SystemIdentifier, Timeline, Timing};
 
 use super::analysis::{Members, Picture, Recorded, analyse};
@@ -281,6 +282,7 @@ impl Watch {
     /// Ends a round. `wall` is the wall clock, milliseconds since 1970: only for pauses and budgets,
     /// which people give dates to.
     pub fn decide(&mut self, now: Instant, wall: i64) -> Verdict {
+        self.heed_records();
         let members = &self.policy.members;
         let picture = analyse(members, &self.sight, self.recorded.as_ref(), self.missed);
         self.note_silence();
@@ -358,6 +360,30 @@ impl Watch {
                 timing.reprobe.saturating_sub(LOOK_AGAIN)
             }
             _ => timing.round_suspect,
+        }
+    }
+
+    /// An operation that is over has made its candidate the primary, whether or not that node was seen as
+    /// one: it may be lost before the next look, and is the one to replace then.
+    fn heed_records(&mut self) {
+        let Some(recorded) = &self.recorded else { return };
+        let hosts = self.policy.members.voters.iter().filter_map(|v| self.sight.host(v));
+        let done = |e: &EpochFacts| {
+            let operation = e.operation.as_ref().filter(|o| o.state == OperationState::Done)?;
+            Some((e.epoch, operation.candidate.clone()))
+        };
+        let newest = hosts.filter_map(|h| done(&h.epoch)).max();
+        let Some((epoch, candidate)) = newest.filter(|(epoch, _)| *epoch > recorded.epoch) else {
+            return;
+        };
+        let known = self.policy.members.nodes.contains_key(&candidate);
+        if known && candidate != recorded.primary {
+            self.leases.forget(&candidate);
+            self.leases.forget_ends();
+            self.suspicion.forget();
+            (self.missed, self.silent_since) = (None, None);
+            self.recorded =
+                Some(Recorded { primary: candidate, epoch, lsn: None, ..recorded.clone() });
         }
     }
 

@@ -490,6 +490,27 @@ fn a_watch_that_begins_anew_knows_whom_the_last_one_watched() {
     assert!(over > at(world.now + 80_000));
 }
 
+/// Found by the simulation: it was promoted, and lost before the next look.
+#[test]
+fn whom_an_operation_promoted_is_the_primary_even_if_it_was_never_seen_as_one() {
+    let mut world = World::new();
+    world.kill(1);
+    world.host(1).fenced = true;
+    let mut over = open(ME);
+    over.operation.as_mut().expect("one").state = OperationState::Done;
+    for n in [2, 3] {
+        world.host(n).epoch = over.clone();
+    }
+    world.host(2).server = ServerSeen::NoAnswer("frozen".to_owned());
+    if let ServerSeen::Answers(server) = &mut world.host(3).server {
+        server.receiver = None;
+    }
+    world.host(3).reaches_primary = Some(Reach::Nothing);
+    let act = world.until_act(20).map(|a| a.0);
+    let Some(Act::Failover { primary, finding, .. }) = act else { panic!("{act:?}") };
+    assert_eq!((primary, finding), (name(2), Finding::PrimaryHung));
+}
+
 #[test]
 fn finish_what_was_begun() {
     let mut world = World::new();
