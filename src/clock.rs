@@ -6,24 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-/// A reading of the monotonic clock: the time since the [`Clock`] was made. Readings of different
-/// clocks (processes) cannot be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Instant(pub Duration);
-
-impl Instant {
-    /// The time from `earlier` to `self`, zero when `earlier` is in fact later.
-    #[must_use]
-    pub fn since(self, earlier: Instant) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// This reading plus `span`.
-    #[must_use]
-    pub fn after(self, span: Duration) -> Instant {
-        Instant(self.0.saturating_add(span))
-    }
-}
+pub use crate::model::Instant;
 
 /// The process's clocks. Cheap to clone; all clones share one zero.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +62,19 @@ pub fn process() -> Clock {
 #[must_use]
 pub fn now() -> Instant {
     process().now()
+}
+
+/// Time by CLOCK_MONOTONIC_RAW since the process first asked, which nobody slews: for waits that are
+/// compared with another machine's clock. Not comparable with [`now`].
+#[must_use]
+pub fn raw() -> Instant {
+    static START: std::sync::OnceLock<std::time::Duration> = std::sync::OnceLock::new();
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicRaw);
+    let read = std::time::Duration::new(
+        u64::try_from(read.tv_sec).unwrap_or_default(),
+        u32::try_from(read.tv_nsec).unwrap_or_default(),
+    );
+    Instant(read.saturating_sub(*START.get_or_init(|| read)))
 }
 
 /// The wall clock, for people; never for deadlines.

@@ -64,6 +64,11 @@ pub enum Kind {
     Operation {
         data: crate::model::Value,
     },
+    /// What a round of the watch came to, when it is another than the round before: `phase`,
+    /// `finding`, `rule`, `decision`, `primary`, `evidence`.
+    Decided {
+        data: crate::model::Value,
+    },
     RunDone {
         exit: Exit,
     },
@@ -165,6 +170,7 @@ impl Event {
             Kind::Refused { .. } => "refused",
             Kind::Recap { .. } => "recap",
             Kind::Operation { .. } => "operation",
+            Kind::Decided { .. } => "decided",
             Kind::RunDone { .. } => "run_done",
         }
     }

@@ -25,6 +25,8 @@ pub mod plan;
 
 pub mod operation;
 
+pub mod watch;
+
 pub mod event;
 
 // ---- the I/O line: what stands below may touch clocks, sockets, files and the terminal ----
@@ -34,6 +36,8 @@ pub mod transport;
 
 pub mod journal;
 pub mod runner;
+
+pub mod watcher;
 
 pub mod lab;
 pub mod ui;

@@ -17,20 +17,22 @@ const LAYERS: &[(&str, u32)] = &[
     ("topology", 5),
     ("plan", 6),
     ("operation", 7),
-    ("event", 8),
-    ("clock", 9),
-    ("transport", 10),
-    ("journal", 11),
-    ("runner", 11),
-    ("lab", 12),
-    ("ui", 12),
-    ("cli", 13),
+    ("watch", 8),
+    ("event", 9),
+    ("clock", 10),
+    ("transport", 11),
+    ("journal", 12),
+    ("runner", 12),
+    ("watcher", 13),
+    ("lab", 13),
+    ("ui", 13),
+    ("cli", 14),
 ];
 
 const SAME_LAYER: &[(&str, &str)] = &[];
 
 /// The highest pure layer: above it nothing but values.
-const PURE_UP_TO: u32 = 8;
+const PURE_UP_TO: u32 = 9;
 
 /// What a pure module may not name, and where it belongs.
 const IMPURE: &[(&str, &str)] = &[

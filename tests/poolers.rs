@@ -42,6 +42,7 @@ fn roles() -> Roles {
         candidate: name("b"),
         siblings: vec![name("d")],
         voters: vec![name("a"), name("b"), name("d")],
+        witnesses: vec![],
         absent: vec![],
         proof: Proof::CleanStop,
         names: None,

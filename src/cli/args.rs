@@ -290,6 +290,25 @@ pub(super) enum Command {
         /// The operation's id (default: the open one)
         id: Option<String>,
     },
+    /// Look after the cluster: replace a primary that is lost, bring back who returns
+    Watch {
+        /// Say what would be done, and do nothing
+        #[arg(short = 'C', long, visible_alias = "check")]
+        dry_run: bool,
+        /// The watch that owned the cluster is gone for good: this one takes its place
+        #[arg(long)]
+        take_over: bool,
+    },
+    /// Have the watch look on without acting, for instance during maintenance
+    Pause {
+        /// Until so much later: 30m, 2h; without it until `unpause`
+        #[arg(long, value_name = "TIME")]
+        r#for: Option<String>,
+    },
+    /// End a pause
+    Unpause,
+    /// Tell the watch that its recoveries were seen, so that it may act again
+    Ack,
     /// Run one command on many hosts
     Exec {
         /// The command and its arguments
@@ -437,14 +456,6 @@ pub(super) enum LabCommand {
 /// Commands of the contract that are not built yet: they answer so, with exit 2.
 #[derive(Debug, Subcommand)]
 pub(super) enum Later {
-    /// Poll, decide, fail over, rejoin (not built yet)
-    Watch(Rest),
-    /// Watch looks on but does not act (not built yet)
-    Pause(Rest),
-    /// End a pause (not built yet)
-    Unpause(Rest),
-    /// Acknowledge a recovery (not built yet)
-    Ack(Rest),
     /// Rehearse a fault (not built yet)
     Drill(Rest),
 }

@@ -8,6 +8,7 @@ use crate::operation::{FAILOVER_CODES, PRECONDITIONS};
 use crate::syntax::lower::did_you_mean;
 use crate::topology::{self, FINDINGS, REFUSALS};
 use crate::ui::Printer;
+use crate::watch::{Finding, FindingText, Minor, RULES, WATCH_CODES};
 
 pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
     let Some(code) = code else {
@@ -23,7 +24,16 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
         Printer.out(&format!("{} ({})\n\n{}\n", finding.code, finding.sentence, finding.explain));
         return Ok(Exit::Done);
     }
-    let of_operations = || PRECONDITIONS.iter().chain(FAILOVER_CODES);
+    if let Some(text) = of_watch().into_iter().find(|t| t.code == wanted) {
+        Printer.out(&format!("{} ({})\n\n{}\n", text.code, text.sentence, text.explain));
+        return Ok(Exit::Done);
+    }
+    if let Some(rule) = RULES.iter().find(|r| r.name.replace('-', "_") == wanted) {
+        let (name, does, because) = (rule.name, rule.reaction.word(), rule.because);
+        Printer.out(&format!("{name} (a rule of the watch)\n\nDoes: {does}. Because {because}.\n"));
+        return Ok(Exit::Done);
+    }
+    let of_operations = || PRECONDITIONS.iter().chain(FAILOVER_CODES).chain(WATCH_CODES);
     if let Some((code, text)) = of_operations().find(|(code, _)| *code == wanted) {
         Printer.out(&format!("{code}\n\n{text}\n"));
         return Ok(Exit::Done);
@@ -37,12 +47,20 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
     }
     let known = FINDINGS.iter().chain(REFUSALS).map(|f| f.code);
     let known = known.chain(of_operations().map(|(code, _)| *code));
+    let known = known.chain(of_watch().into_iter().map(|t| t.code));
+    let known = known.chain(RULES.iter().map(|r| r.name));
     let known = known.chain(Exit::TABLE.iter().map(|(_, n, _)| *n));
     let error = CliError::usage(format!("no code \"{code}\""));
     Err(match did_you_mean(&wanted, known) {
         Some(near) => error.hint(format!("did you mean \"{near}\"?")),
         None => error.hint("`pgorch explain` lists all codes"),
     })
+}
+
+/// The findings of the watch that `status` does not know under the same name.
+fn of_watch() -> Vec<FindingText> {
+    let main = Finding::ALL.into_iter().map(Finding::text);
+    main.chain(Minor::ALL.into_iter().map(Minor::text)).collect()
 }
 
 fn all() -> String {
@@ -56,10 +74,18 @@ fn all() -> String {
         let _ = writeln!(out, "  {:<width$}  {}", refusal.code, refusal.sentence);
     }
     out.push_str("\nPreconditions and refusals of operations:\n");
-    for (code, text) in PRECONDITIONS.iter().chain(FAILOVER_CODES) {
+    for (code, text) in PRECONDITIONS.iter().chain(FAILOVER_CODES).chain(WATCH_CODES) {
         let sentence = text.split_once(": ").map_or(*text, |(first, _)| first);
         let sentence = sentence.split_once(". ").map_or(sentence, |(first, _)| first);
         let _ = writeln!(out, "  {code:<width$}  {}", sentence.trim_end_matches('.'));
+    }
+    out.push_str("\nFindings of the watch:\n");
+    for text in of_watch() {
+        let _ = writeln!(out, "  {:<width$}  {}", text.code, text.sentence);
+    }
+    out.push_str("\nRules of the watch:\n");
+    for rule in RULES {
+        let _ = writeln!(out, "  {:<width$}  {}", rule.name, rule.because);
     }
     out.push('\n');
     out.push_str(&exit_codes());

@@ -47,6 +47,7 @@ async fn replace(
     let accepted = Accepted {
         split_brain_risk: args.accept_split_brain_risk,
         data_loss: args.accept_data_loss,
+        ..Accepted::default()
     };
     let assessed = assess(&inventory, &snapshot, &topology, wanted.as_ref(), accepted);
     let (found, checks) = match assessed {

@@ -417,7 +417,7 @@ impl Prepared {
         self.targets_of(common, &self.hosts).await
     }
 
-    async fn targets_of(
+    pub(super) async fn targets_of(
         &self,
         common: &Common,
         hosts: &[HostName],
@@ -517,6 +517,32 @@ impl Prepared {
         let links = self.links_of(targets);
         let (vars, playbook) = (self.run_vars(), Playbook::default());
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, Vec::new()))
+    }
+
+    /// A runner of one of several playbooks on these hosts, which also looks at every node and pooler:
+    /// for a command that goes on (`watch`).
+    pub(super) async fn runner_of(
+        &self,
+        playbook: Playbook,
+        hosts: Vec<HostName>,
+        vars: Vec<(String, crate::model::Value)>,
+        sink: Arc<dyn Sink>,
+        interrupt: watch::Receiver<u8>,
+        common: &Common,
+    ) -> Result<Runner, CliError> {
+        let inventory = &self.inventory;
+        let needed = inventory.nodes.keys().chain(inventory.witnesses.keys());
+        let needed = needed.chain(inventory.routing.poolers.keys()).chain(&hosts);
+        let all: IndexSet<HostName> = needed.cloned().collect();
+        let links = self.links_to(common, &all.into_iter().collect::<Vec<_>>()).await?;
+        let mut extra = self.extra.vars.clone();
+        extra.extend(vars);
+        let vars = RunVars {
+            redactor: self.redactor.clone(),
+            ..RunVars::new(Arc::clone(inventory), extra)
+        };
+        let select = Selection { hosts, forks: common.forks, ..Selection::default() };
+        Ok(Runner::new(vars, playbook, select, links, sink, interrupt, self.file_roots.clone()))
     }
 
     fn run_vars(&self) -> RunVars {

@@ -24,6 +24,7 @@ mod sources;
 mod status;
 mod switchover;
 mod trust;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -114,6 +115,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             failover::failover(&common, &args)?
         }
         Command::Resume { id } => switchover::resume(&common, id.as_deref())?,
+        Command::Watch { dry_run, take_over } => watch::watch(&common, dry_run, take_over)?,
+        Command::Pause { r#for } => watch::pause(&common, r#for.as_deref())?,
+        Command::Unpause => watch::unpause(&common)?,
+        Command::Ack => watch::acknowledge(&common)?,
         Command::Exec { argv } => exec::exec(&common, &argv)?,
         Command::Facts => status::facts(&common)?,
         Command::Events { follow, lines } => events::events(&common, follow, lines)?,

@@ -301,7 +301,7 @@ pub(super) fn show_plan(common: &Common, plan: &Plan) {
         Proof::CleanStop => {
             "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
         }
-        Proof::Fenced | Proof::Stonith => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
+        Proof::Fenced | Proof::Stonith | Proof::LeaseOver => "impact: what the old primary had not sent is lost; it stays down until pgorch rejoin\n",
         Proof::Quorum => {
             "impact: nothing that was confirmed is lost; until the old primary is stopped or rejoined it may answer reads, and confirms nothing\n"
         }

@@ -48,6 +48,9 @@ pub enum Proof {
     Fenced,
     /// Its host is switched off, by the inventory's command.
     Stonith,
+    /// Its lease is over, and so is all that the revoked standbys have acknowledged; they and the
+    /// witnesses are a majority of the voters.
+    LeaseOver,
     /// Its host cannot be reached: so many standbys receive nothing any more that no commit can be confirmed,
     /// and what was confirmed is on one of them.
     Quorum,
@@ -92,7 +95,8 @@ pub fn witness_epoch(answer: &Answer) -> EpochFacts {
 
 /// The two lines of the file. A record that is not understood is of a newer program: it counts as
 /// none, the epoch still counts.
-pub(super) fn read(epoch: Option<&str>, operation: Option<&str>) -> EpochFacts {
+#[must_use]
+pub fn read(epoch: Option<&str>, operation: Option<&str>) -> EpochFacts {
     EpochFacts {
         epoch: epoch.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
         operation: operation.and_then(|text| serde_json::from_str(text).ok()),

@@ -7,6 +7,7 @@
 
 mod exit;
 mod ids;
+mod instant;
 mod lsn;
 mod probe;
 mod secret;
@@ -16,6 +17,7 @@ mod words;
 
 pub use exit::Exit;
 pub use ids::{HostName, Role, SystemIdentifier, Timeline};
+pub use instant::Instant;
 pub use lsn::{BadLsn, Lsn};
 pub use probe::{Answer, Ask, Fragment, Resource};
 pub use secret::{MASK, Redactor, Secret};

@@ -36,6 +36,9 @@ pub enum Action {
     Fence { seconds: u64 },
     /// Switch the step's host off by a command of the controller, which succeeds only when it is off.
     Stonith { argv: Vec<String> },
+    /// Wait, on the controller, until a primary that nobody can reach confirms nothing any more: its
+    /// lease is over, and so is what the revoked standbys have acknowledged. Revokes nobody itself.
+    LeaseOver,
     /// Take the fence marker of a server away that was down before it was fenced.
     Unfence,
     /// Have a standby receive nothing any more, durably, so that the old primary can count on it no
@@ -165,6 +168,7 @@ impl Action {
             Action::Stop { .. } => "stop",
             Action::Fence { .. } => "fence",
             Action::Stonith { .. } => "stonith",
+            Action::LeaseOver => "lease_over",
             Action::Unfence => "unfence",
             Action::Revoke => "revoke",
             Action::Unrevoke => "unrevoke",
@@ -218,6 +222,9 @@ impl Action {
                     .to_owned()
             }
             Action::Stonith { argv } => format!("{}, on this machine", argv.join(" ")),
+            Action::LeaseOver => {
+                "wait until its lease and all that was acknowledged to it are over".to_owned()
+            }
             Action::Unfence => "remove the fence marker".to_owned(),
             Action::Revoke => "empty primary_conninfo, end of the WAL receiver, proof".to_owned(),
             Action::Unrevoke => "receive again".to_owned(),

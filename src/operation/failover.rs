@@ -1,6 +1,7 @@
 //! Replacing a primary that does not hand over: who it was, what is known of it, who takes over.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::election::{Ranked, rank};
 use super::interrupted::{Superseded, superseded};
@@ -83,6 +84,13 @@ pub struct Accepted {
     pub split_brain_risk: bool,
     /// `--accept-data-loss`: go on although more than `maximum_lag_on_failover` may be lost.
     pub data_loss: bool,
+    /// The watch's: it has kept the old primary's lease, and waits until it is over.
+    pub lease: bool,
+    /// The watch's: for how long the old primary has said nothing to it. A standby that has not heard
+    /// from it since does not hear from it.
+    pub silent: Option<Duration>,
+    /// The watch's: without `failover.cross_location` nobody elsewhere takes over by itself.
+    pub near_only: bool,
 }
 
 /// The situation, as far as one look shows it.
@@ -150,13 +158,14 @@ pub fn assess(
         checks.extend(view.operation().map(|check| Check { level, ..check }));
     }
     let superseded = superseded.unwrap_or_default();
-    let heard = view.heard_by_standbys(&primary);
+    let heard = view.heard_by_standbys(&primary, accepted.silent);
     let reachable = view.instance(&primary).is_some();
     let quorum = view.quorum(&primary);
     let proof = match (reachable, &inventory.failover.stonith) {
         (true, _) => Proof::Fenced,
         (false, Some(_)) => Proof::Stonith,
         (false, None) if quorum.is_ok() => Proof::Quorum,
+        (false, None) if accepted.lease => Proof::LeaseOver,
         (false, None) => Proof::RiskAccepted,
     };
     if !reachable && !heard.is_empty() && !accepted.split_brain_risk {
@@ -181,7 +190,11 @@ pub fn assess(
             hint: Some("keep it switched off until `pgorch rejoin`".to_owned()),
         });
     }
-    let (candidates, excluded) = view.candidates(&primary);
+    let (mut candidates, mut excluded) = view.candidates(&primary);
+    if accepted.near_only {
+        let far = candidates.extract_if(.., |c| !c.same_location);
+        excluded.extend(far.map(|c| (c.name().clone(), "is in another location".to_owned())));
+    }
     let chosen = match wanted {
         Some(name) => candidates.iter().find(|c| c.name() == name),
         None => candidates.first(),
@@ -306,8 +319,16 @@ impl View<'_> {
         let writable = |name: &&HostName| {
             self.instance(name).and_then(InstanceFacts::cluster).is_some_and(|c| !c.standby_signal)
         };
-        let stopped: Vec<HostName> =
-            self.inventory.nodes.keys().filter(writable).cloned().collect();
+        // One that is fenced was replaced already, where standbys name another.
+        let fenced = |name: &HostName| self.instance(name).is_some_and(|i| i.fenced.is_some());
+        let stopped: Vec<HostName> = self
+            .inventory
+            .nodes
+            .keys()
+            .filter(writable)
+            .filter(|name| named.is_empty() || !fenced(name))
+            .cloned()
+            .collect();
         let mut all = named.clone();
         all.extend(stopped.iter().filter(|s| !named.contains(s)).cloned());
         match all.as_slice() {
@@ -338,14 +359,15 @@ impl View<'_> {
     }
 
     /// The standbys that still receive from it.
-    fn heard_by_standbys(&self, primary: &HostName) -> Vec<String> {
+    fn heard_by_standbys(&self, primary: &HostName, silent: Option<Duration>) -> Vec<String> {
+        let heard = silent.map_or(HEARD, |silent| silent.as_secs_f64().min(HEARD));
         let hears = |name: &HostName, server: &ServerFacts| {
             let upstream = self.topology.member(name).and_then(|m| m.upstream.as_ref()?.node());
             upstream == Some(primary)
                 && server
                     .receiver
                     .as_ref()
-                    .is_some_and(|r| r.status == "streaming" && r.silent_seconds < HEARD)
+                    .is_some_and(|r| r.status == "streaming" && r.silent_seconds < heard)
         };
         self.live_standbys().filter(|(n, s)| hears(n, s)).map(|(n, _)| n.0.clone()).collect()
     }

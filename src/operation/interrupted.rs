@@ -68,7 +68,10 @@ impl Interrupted {
             snapshot.nodes.keys().filter(|n| server(n).is_some_and(|s| !s.in_recovery)).collect();
         // There is nothing to start where the old primary was given up unseen, and nothing to wait for
         // where it lives on.
-        let given_up = matches!(record.proof, Proof::RiskAccepted | Proof::Stonith | Proof::Quorum);
+        let given_up = matches!(
+            record.proof,
+            Proof::RiskAccepted | Proof::Stonith | Proof::LeaseOver | Proof::Quorum
+        );
         let of_ours = |n: &&HostName| **n == record.candidate || **n == record.primary;
         match out.as_slice() {
             [_, _] if given_up && out.iter().all(of_ours) => {

@@ -68,6 +68,13 @@ pub fn lower_plays(
                 stages.push(Stage { name: task.name.clone(), steps: vec![step] });
                 continue;
             }
+            if task.kind.name == "lease_over" {
+                // Its host cannot be reached: it is this machine that waits.
+                let step = Step { host: roles.primary.clone(), action: Action::LeaseOver };
+                let steps = (roles.proof == Proof::LeaseOver).then_some(step);
+                stages.push(Stage { name: task.name.clone(), steps: steps.into_iter().collect() });
+                continue;
+            }
             let mut steps = Vec::new();
             let of_task = hosts.iter().filter(|host| takes_part(task, host, inventory, roles));
             for host in of_task {
@@ -160,9 +167,8 @@ fn action(
         }
         "fence" => None,
         // Where the old primary is down for certain there is nobody to receive from.
-        "revoke" => {
-            matches!(roles.proof, Proof::RiskAccepted | Proof::Quorum).then_some(Action::Revoke)
-        }
+        "revoke" => matches!(roles.proof, Proof::RiskAccepted | Proof::LeaseOver | Proof::Quorum)
+            .then_some(Action::Revoke),
         "position" => Some(Action::Position),
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {

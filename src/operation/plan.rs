@@ -22,6 +22,8 @@ pub struct Roles {
     pub siblings: Vec<HostName>,
     /// Hosts that store epochs: registered nodes, then witnesses.
     pub voters: Vec<HostName>,
+    /// Those of them that have no server, and so can acknowledge nothing.
+    pub witnesses: Vec<HostName>,
     /// Hosts that could not be reached when the operation began: nothing is sent to them.
     pub absent: Vec<HostName>,
     /// How it is made certain that the old primary confirms nothing any more.
@@ -76,6 +78,7 @@ impl Roles {
             candidate: candidate.clone(),
             siblings: siblings.cloned().collect(),
             voters,
+            witnesses: inventory.witnesses.keys().cloned().collect(),
             absent: absent.cloned().collect(),
             proof,
             // Where there are too few standbys for that, the checks before a plan say so.
@@ -134,6 +137,7 @@ fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
             before(&roles.candidate, position, off + 1)
                 .ok_or("it promotes without a look at where the WAL ends")?;
         }
+        Proof::LeaseOver => lease_over(plan, promote)?,
         Proof::RiskAccepted | Proof::Quorum => {
             for standby in roles.siblings.iter().chain([&roles.candidate]) {
                 let revoke = before(standby, |a| *a == Action::Revoke, 0).ok_or_else(|| {
@@ -143,6 +147,45 @@ fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
                     .ok_or("it promotes without a look at where the WAL ends")?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Whether the old primary can hold nothing up any more when its lease is over: everybody who takes part
+/// receives nothing first, they and the witnesses are a majority, and they still receive nothing when the
+/// wait is over.
+fn lease_over(plan: &Plan, promote: usize) -> Result<(), String> {
+    let roles = &plan.roles;
+    let stages = |wanted: fn(&Action) -> bool, host: &HostName| -> Vec<usize> {
+        let hit = |(at, s): &(usize, &Step)| *at < promote && s.host == *host && wanted(&s.action);
+        plan.steps().filter(hit).map(|(at, _)| at).collect()
+    };
+    let wait = stages(|a| *a == Action::LeaseOver, &roles.primary);
+    let [wait] = wait.as_slice() else {
+        return Err("it promotes before the old primary's lease is over".to_owned());
+    };
+    let members: Vec<&HostName> = roles.siblings.iter().chain([&roles.candidate]).collect();
+    for standby in &members {
+        let revoked = stages(|a| *a == Action::Revoke, standby);
+        let told = stages(|a| *a == Action::Position, standby);
+        let first = revoked.iter().min().filter(|at| *at < wait).ok_or_else(|| {
+            format!("it waits while {standby} may still acknowledge to the old primary")
+        })?;
+        if !told.iter().any(|at| first < at && at < wait) {
+            return Err(format!("it waits without knowing where the WAL of {standby} ends"));
+        }
+        if !revoked.iter().any(|at| at > wait) {
+            return Err(format!("it promotes without another look at what {standby} receives"));
+        }
+    }
+    let there = |w: &&HostName| !roles.absent.contains(*w);
+    let witnesses = roles.witnesses.iter().filter(there).count();
+    if members.len() + witnesses < roles.quorum() {
+        return Err(format!(
+            "{} revoked standbys and {witnesses} witnesses are no majority of {} voters",
+            members.len(),
+            roles.voters.len()
+        ));
     }
     Ok(())
 }

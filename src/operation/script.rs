@@ -117,7 +117,7 @@ pub fn command(
         Action::FollowNobody => (follow_nobody(&node()?), 30),
         Action::Start { seconds } => (start(&node()?, *seconds), *seconds + 30),
         Action::Hook { argv } => (hook(argv), 300),
-        Action::ControllerHook { .. } | Action::Stonith { .. } => {
+        Action::ControllerHook { .. } | Action::Stonith { .. } | Action::LeaseOver => {
             return Err("this runs on no host".to_owned());
         }
         Action::Pooler { verb, database_host } => {
@@ -419,6 +419,7 @@ fn changes(action: &Action) -> bool {
     !matches!(
         action,
         Action::Checkpoint
+            | Action::LeaseOver
             | Action::Position
             | Action::Received { .. }
             | Action::Settle { .. }

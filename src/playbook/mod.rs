@@ -19,7 +19,7 @@ use crate::step::Kind;
 use crate::syntax::{Entry, Node, Span};
 
 /// A playbook with all its imports resolved.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Playbook {
     pub plays: Vec<Play>,
 }
@@ -32,7 +32,7 @@ pub struct Text {
 }
 
 /// One play: hosts and what to do there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Play {
     pub name: String,
     pub hosts: Text,
@@ -70,14 +70,14 @@ pub struct Common {
 }
 
 /// One entry of a task list.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     Task(Box<Task>),
     Block(Box<Block>),
 }
 
 /// `block:` with `rescue:` and `always:`; an included file is a block too.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block {
     pub name: Option<String>,
     pub common: Common,
@@ -89,6 +89,7 @@ pub struct Block {
 }
 
 /// One task.
+#[derive(Clone)]
 pub struct Task {
     /// Unique within the playbook, in reading order.
     pub id: usize,

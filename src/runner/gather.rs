@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -301,6 +302,37 @@ impl Runner {
                     Ok(()) => self.note_facts(&held),
                     Err(cause) => {
                         self.put_observation(&held.host, Observation::Unknown { cause });
+                    }
+                }
+            })
+            .buffer_unordered(self.links.len().max(1))
+            .collect::<Vec<()>>()
+            .await;
+    }
+
+    /// Looks at all nodes anew: at these hosts, where `true` says that the server answers; of all
+    /// others it is only known that they do not.
+    pub async fn look_again(&self, seen: &BTreeMap<HostName, bool>, deadline: Duration) {
+        stream::iter(self.links.iter())
+            .map(|(name, link)| async move {
+                let Some(server) = seen.get(name) else {
+                    let cause = "does not answer the watch".to_owned();
+                    return self.put_observation(name, Observation::Unknown { cause });
+                };
+                let mut held = link.lock().await;
+                let looked = tokio::time::timeout(deadline, held.look_again(*server)).await;
+                match looked {
+                    Ok(Ok(())) => {
+                        self.note_facts(&held);
+                        self.note_epoch(&held);
+                    }
+                    Ok(Err(error)) => {
+                        let cause = error.to_string();
+                        self.put_observation(name, Observation::Unknown { cause });
+                    }
+                    Err(_) => {
+                        let cause = format!("no answer in {} s", deadline.as_secs_f32());
+                        self.put_observation(name, Observation::Unknown { cause });
                     }
                 }
             })

@@ -47,7 +47,7 @@ pub struct Link {
 
 /// How often the user must have asked to stop before this is given up: looking is given up at
 /// once, a command that changes something is let finish.
-const LOOKING: u8 = 1;
+pub(super) const LOOKING: u8 = 1;
 pub(super) const CHANGING: u8 = 2;
 
 /// Why a host did not answer.
@@ -358,6 +358,32 @@ impl Link {
             self.cache.insert(fragment, answer);
         }
         self.read_facts();
+        Ok(())
+    }
+
+    /// Looks at the host anew, for an observer who knows already whether a server answers: one that
+    /// does not is not asked, because a hung one would hold up the rest.
+    ///
+    /// # Errors
+    /// As [`Link::ask`].
+    pub async fn look_again(&mut self, server: bool) -> Result<(), LinkError> {
+        self.unreachable = None;
+        self.invalidate(&[Resource::Everything]);
+        let mut fragments = self.fact_fragments();
+        if !server {
+            fragments.retain(|f| !matches!(f.ask, crate::model::Ask::Sql { .. }));
+        }
+        self.connect().await?;
+        self.ask(&fragments).await?;
+        let answers: Option<Vec<Answer>> = fragments.iter().map(|f| self.lookup(f)).collect();
+        if let (Some(node), Some(answers), false) = (&self.node, answers, server) {
+            match facts::observe(node, &answers) {
+                Observation::Seen(facts) | Observation::HostOnly(facts) => {
+                    self.facts = Some(Arc::new(*facts));
+                }
+                Observation::Unknown { .. } => self.facts = None,
+            }
+        }
         Ok(())
     }
 

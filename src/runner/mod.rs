@@ -38,7 +38,7 @@ use crate::topology;
 pub use change_over::{NoPlan, Prospect, nobody_elects};
 pub use gather::{LiveRoles, PrimaryRule};
 pub use link::{Link, LinkError};
-pub use operate::Operated;
+pub use operate::{LeaseWait, Operated};
 pub use outcome::Outcome;
 
 /// What the command line narrows a run to.
@@ -75,6 +75,8 @@ pub struct Runner {
     in_hand: Mutex<BTreeMap<HostName, String>>,
     /// The epoch that each node had stored when the run began: a later one is somebody else's.
     epochs: Mutex<BTreeMap<HostName, u64>>,
+    /// How this controller waits until an old primary's lease is over; none where it keeps no leases.
+    pub lease_wait: Option<LeaseWait>,
     /// Questions that belong to no task: what an operation's preconditions ask.
     extra_questions: Mutex<BTreeMap<HostName, Vec<Fragment>>>,
     /// Where an interrupted run stopped: the task that each host did not come to.
@@ -195,6 +197,7 @@ impl Runner {
             files: RwLock::default(),
             in_hand: Mutex::default(),
             epochs: Mutex::default(),
+            lease_wait: None,
             extra_questions: Mutex::default(),
             stopped: Mutex::default(),
         }

@@ -1,20 +1,25 @@
 //! Carries out an operation's plan on hosts: the driver says what, this sends it and reports back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 
-use super::link::{Link, LinkError};
+use super::link::{LOOKING, Link, LinkError, pressed};
 use super::{Runner, hook, lock};
 use crate::event::{Detail, Event, Kind, Status};
 use crate::model::{Fragment, HostName, Resource};
 use crate::operation::{
     Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
-    Step, command, hook_environment, pooler_fragment, pooler_seen, preflight, preflight_fragments,
-    read_outcome,
+    Report, Step, command, hook_environment, pooler_fragment, pooler_seen, preflight,
+    preflight_fragments, read_outcome,
 };
 use crate::step::Options;
+
+/// Waits, with what is known so far, until the old primary's lease is over; what it waited for, or why
+/// that cannot be known.
+pub type LeaseWait = Arc<dyn Fn(Known) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
 /// How an operation went.
 #[derive(Debug, Clone)]
@@ -198,6 +203,7 @@ impl Runner {
                 ];
                 hook::run(argv, &environment, self.interrupt.clone()).await
             }
+            Action::LeaseOver => self.wait_out(known).await,
             _ => match command(step, &self.vars.inventory, identity, known) {
                 Err(why) => Outcome::Failed(why),
                 Ok(command) => self.send_step(step, &command).await,
@@ -213,6 +219,22 @@ impl Runner {
         let message = if message.is_empty() { step.action.describe() } else { message };
         tell(Kind::TaskDone { status, seconds, detail: Box::new(Detail::default()) }, message);
         outcome
+    }
+
+    /// A user who wants to stop ends the wait; nothing is promoted then.
+    async fn wait_out(&self, known: &Known) -> Outcome {
+        let Some(wait) = &self.lease_wait else {
+            return Outcome::Failed("this controller keeps no leases".to_owned());
+        };
+        tokio::select! {
+            waited = wait(known.clone()) => match waited {
+                Ok(text) => Outcome::Done(Report { text, ..Report::default() }),
+                Err(why) => Outcome::Failed(why),
+            },
+            () = pressed(Some(self.interrupt.clone()), LOOKING) => {
+                Outcome::Failed("interrupted".to_owned())
+            }
+        }
     }
 
     async fn send_step(&self, step: &Step, command: &crate::step::Command) -> Outcome {

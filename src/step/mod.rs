@@ -299,7 +299,7 @@ impl Verdict {
 /// whole, and nowhere else.
 #[must_use]
 pub fn is_operation(kind: &Kind) -> bool {
-    const OPERATION: [&str; 10] = [
+    const OPERATION: [&str; 11] = [
         "preconditions",
         "epoch",
         "slots",
@@ -309,6 +309,7 @@ pub fn is_operation(kind: &Kind) -> bool {
         "fence",
         "revoke",
         "position",
+        "lease_over",
         "promote",
     ];
     OPERATION.contains(&kind.name)

@@ -51,7 +51,14 @@ pub enum SqlError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     #[error("{host}: PostgreSQL at {endpoint} refuses {user} ({cause})")]
-    Connect { host: String, endpoint: SqlEndpoint, user: String, cause: String },
+    Connect {
+        host: String,
+        endpoint: SqlEndpoint,
+        user: String,
+        cause: String,
+        /// The SQLSTATE, if it is the server that refuses.
+        code: Option<String>,
+    },
     /// The session is given up; whether the statement took effect is unknown.
     #[error("{host}: PostgreSQL gave no answer within {} s", after.as_secs_f32())]
     TimedOut { host: String, after: Duration },
@@ -69,6 +76,7 @@ impl SqlError {
     pub fn code(&self) -> Option<&str> {
         match self {
             SqlError::Server { source, .. } => source.code().map(|c| c.code()),
+            SqlError::Connect { code, .. } => code.as_deref(),
             _ => None,
         }
     }
@@ -96,6 +104,7 @@ pub struct Sql {
     clock: crate::clock::Clock,
     given_up: AtomicBool,
     task: tokio::task::AbortHandle,
+    ended: tokio::sync::watch::Receiver<bool>,
 }
 
 impl Connection {
@@ -125,17 +134,20 @@ impl Connection {
                 endpoint: to.endpoint.clone(),
                 user: to.user.clone(),
                 cause: server_text(&e),
+                code: e.code().map(|c| c.code().to_owned()),
             })
         };
         let Some(opened) = self.clock().within(to.connect, opening).await else {
             return Err(SqlError::TimedOut { host, after: to.connect });
         };
         let (client, session) = opened?;
+        let (end, ended) = tokio::sync::watch::channel(false);
         let task = tokio::spawn(async move {
             let _ = session.await;
+            let _ = end.send(true);
         });
         let (clock, task) = (self.clock(), task.abort_handle());
-        Ok(Sql { client, host, clock, given_up: AtomicBool::new(false), task })
+        Ok(Sql { client, host, clock, given_up: AtomicBool::new(false), task, ended })
     }
 }
 
@@ -175,6 +187,15 @@ impl Sql {
     #[must_use]
     pub fn alive(&self) -> bool {
         !self.given_up.load(Ordering::Relaxed) && !self.client.is_closed()
+    }
+
+    /// Waits for the end of the session, whoever ends it.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // An error is a task that was stopped: an end as well.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 
     async fn within<T>(

@@ -50,6 +50,12 @@ pub fn event_lines(event: &Event, verbosity: Verbosity, all_diffs: bool) -> Vec<
         Kind::Notice if host.is_empty() => vec![format!("  {}", event.message)],
         Kind::Notice => vec![format!("  note  {host}  {}", event.message)],
         Kind::Operation { .. } => vec![event.message.clone()],
+        Kind::Decided { data } => {
+            let mut lines = vec![event.message.clone()];
+            let evidence = data["evidence"].as_array().into_iter().flatten();
+            lines.extend(evidence.filter_map(|e| Some(format!("    {}", e.as_str()?))));
+            lines
+        }
         Kind::Refused { code, hint } => {
             let mut lines = vec![format!("refused ({code}): {}", event.message)];
             lines.extend(hint.iter().map(|h| format!("  hint: {h}")));

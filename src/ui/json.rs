@@ -68,7 +68,7 @@ fn data(event: &Event) -> Value {
             data
         }
         Kind::Recap { hosts, seconds } => json!({ "hosts": hosts, "seconds": seconds }),
-        Kind::Operation { data } => data.clone(),
+        Kind::Operation { data } | Kind::Decided { data } => data.clone(),
         Kind::RunDone { exit } => json!({ "exit": exit.code(), "outcome": exit }),
         _ => Value::Null,
     }

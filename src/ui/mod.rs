@@ -52,6 +52,7 @@ fn mask(event: &Event, redactor: &Redactor) -> Event {
     match &mut event.kind {
         Kind::Unreachable { hint } | Kind::Refused { hint, .. } => *hint = maybe(hint),
         Kind::RunStarted { command, .. } => own(command),
+        Kind::Decided { data } => *data = redactor.mask_value(data),
         _ => {}
     }
     if let Kind::TaskDone { detail, .. } = &mut event.kind {

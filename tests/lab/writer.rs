@@ -140,6 +140,11 @@ impl Ledger {
         self.acknowledged.iter().filter(|(_, at)| *at > moment).count()
     }
 
+    /// When the first and the last row were acknowledged.
+    pub(crate) fn span(&self) -> Option<(Instant, Instant)> {
+        Some((self.acknowledged.first()?.1, self.acknowledged.last()?.1))
+    }
+
     /// The longest time between two acknowledged rows.
     pub(crate) fn outage(&self) -> Duration {
         let gaps = self.acknowledged.windows(2).map(|w| w[1].1 - w[0].1);

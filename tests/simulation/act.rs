@@ -116,6 +116,7 @@ impl World {
                 self.pooler(host, identity, *verb, database_host.as_ref())
             }
             Action::Stonith { .. } => fail("this runs on no host"),
+            Action::LeaseOver => fail("nobody has a lease here"),
         }
     }
 

@@ -89,6 +89,7 @@ pub(super) const KINDS: &[&Kind] = &[
     &operation::FENCE,
     &operation::REVOKE,
     &operation::POSITION,
+    &operation::LEASE_OVER,
     &operation::PROMOTE,
 ];
 

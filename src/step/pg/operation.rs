@@ -78,6 +78,13 @@ pub(super) const REVOKE: Kind = kind(
 pub(super) const POSITION: Kind =
     kind("position", "where the WAL of a standby ends; the candidate is chosen by it.", &[], None);
 
+pub(super) const LEASE_OVER: Kind = kind(
+    "lease_over",
+    "wait until an old primary that nobody can reach confirms nothing any more.",
+    &[],
+    None,
+);
+
 const fn kind(
     name: &'static str,
     summary: &'static str,

@@ -1,0 +1,381 @@
+//! Carries out what the watch has decided: the same plans, steps and playbooks that the commands use.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock;
+use crate::event::{Event, Kind};
+use crate::facts::{OperationRecord, OperationState};
+use crate::inventory::Inventory;
+use crate::model::{Exit, HostName, Value};
+use crate::operation::{
+    Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level, Plan,
+    Roles, Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
+};
+use crate::playbook::Playbook;
+use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};
+use crate::step::Options;
+use crate::topology::{self, Bootstrap};
+use crate::watch::{Act, ActEnd, Watch};
+
+/// Makes a runner of a playbook on these nodes, with these variables.
+pub type MakeRunner = Arc<
+    dyn Fn(
+            Playbook,
+            Vec<HostName>,
+            Vec<(String, Value)>,
+        ) -> BoxFuture<'static, Result<Runner, String>>
+        + Send
+        + Sync,
+>;
+
+/// The playbooks are read when the watch begins, never during a failover.
+pub struct Hands {
+    pub runner: Runner,
+    pub failover: Playbook,
+    pub switchover: Playbook,
+    pub rejoin: Playbook,
+    pub make: MakeRunner,
+    /// How the watch names itself in the records of its operations.
+    pub identity: String,
+    /// Say what would be done.
+    pub dry_run: bool,
+    pub revoked: Revoked,
+}
+
+/// Whom the plan in hand revokes.
+pub type Revoked = Arc<Mutex<Vec<HostName>>>;
+
+/// For a look at hosts that answered the watch a moment ago.
+const LOOK: Duration = Duration::from_secs(3);
+
+fn refused(code: &str, why: impl Into<String>) -> ActEnd {
+    ActEnd::Refused { code: code.to_owned(), why: why.into() }
+}
+
+impl Hands {
+    /// Does it. `seen` are the hosts that answer, and whether their servers do.
+    pub(super) async fn act(
+        &self,
+        act: &Act,
+        seen: &BTreeMap<HostName, bool>,
+        watch: &Arc<Mutex<Watch>>,
+    ) -> ActEnd {
+        match act {
+            Act::Failover { reachable, silent, .. } => {
+                let lease = !*reachable && keeps_leases(watch);
+                self.fail_over(seen, lease, *silent, watch).await
+            }
+            Act::Rejoin { node, .. } => self.bring_back(node).await,
+            Act::Resume => self.go_on(seen).await,
+        }
+    }
+
+    fn inventory(&self) -> &Arc<Inventory> {
+        &self.runner.vars.inventory
+    }
+
+    fn tell(&self, text: impl Into<String>) {
+        self.runner.sink.emit(&Event::run(Kind::Notice, text));
+    }
+
+    async fn fail_over(
+        &self,
+        seen: &BTreeMap<HostName, bool>,
+        lease: bool,
+        silent: Duration,
+        watch: &Arc<Mutex<Watch>>,
+    ) -> ActEnd {
+        let inventory = self.inventory();
+        self.runner.look_again(seen, LOOK).await;
+        let snapshot = self.runner.snapshot();
+        let topology = topology::analyse(inventory, &snapshot);
+        let accepted = Accepted {
+            lease,
+            silent: Some(silent),
+            near_only: !inventory.failover.cross_location,
+            ..Accepted::default()
+        };
+        let (found, checks) = match assess(inventory, &snapshot, &topology, None, accepted) {
+            Ok(found) => found,
+            Err(checks) => return self.refuse(&checks),
+        };
+        for line in found.evidence.iter().cloned() {
+            self.tell(line);
+        }
+        for (name, why) in &found.excluded {
+            self.tell(format!("{name} is no candidate: {why}"));
+        }
+        for check in checks {
+            self.tell(format!("{} ({})", check.message, check.code));
+        }
+        let make = |candidate: &HostName| -> Result<Plan, String> {
+            let roles = Roles::seen(inventory, &snapshot, &found.primary, candidate, found.proof);
+            let plan = lower("failover", &self.failover, inventory, &roles)?;
+            let members = roles.siblings.iter().chain([candidate]).cloned().collect();
+            *self.revoked.lock().unwrap_or_else(PoisonError::into_inner) = members;
+            verify(&plan).map(|()| plan)
+        };
+        let Some(first) = found.candidates.first() else {
+            return refused("failover_no_candidate", "there is no candidate");
+        };
+        let plan = match make(first.name()) {
+            Ok(plan) => plan,
+            Err(why) => return refused("failover_unsafe_plan", why),
+        };
+        if self.dry_run {
+            for (at, step) in plan.steps() {
+                self.tell(format!(
+                    "would: {:>2}. {} {}",
+                    at + 1,
+                    step.host,
+                    step.action.describe()
+                ));
+            }
+            return refused("dry_run", "nothing is done in a dry run");
+        }
+        let identity = self.identity("failover", &plan.roles);
+        let last = lock(watch).recorded().and_then(|r| Some((r.timeline?, r.lsn?)));
+        let choose = |known: &Known| {
+            let chosen = self.choose(&found, known, last, accepted)?;
+            make(&chosen)
+        };
+        let operated = self.runner.operate(Driver::new(plan), identity, &choose).await;
+        self.ended(&operated)
+    }
+
+    /// The candidate by the positions that were taken last, with what is lost told.
+    fn choose(
+        &self,
+        found: &Assessment,
+        known: &Known,
+        last: Option<(crate::model::Timeline, crate::model::Lsn)>,
+        accepted: Accepted,
+    ) -> Result<HostName, String> {
+        let inventory = self.inventory();
+        let mut ends = known.ends.clone();
+        // The live timeline was seen before the receivers were ended; the control file lags behind it.
+        for ranked in &found.candidates {
+            if let Some(end) = ends.get_mut(ranked.name()) {
+                *end = (end.0.max(ranked.timeline), end.1.max(ranked.lsn));
+            }
+        }
+        // What an old primary that nobody can ask had when it was last seen.
+        if let Some(last) = last {
+            ends.entry(found.primary.clone()).or_insert(last);
+        }
+        let fit = |name: &HostName| found.candidates.iter().any(|c| c.name() == name);
+        let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
+        let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
+        let best = best.ok_or("no candidate could tell where its WAL ends")?;
+        let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
+        let elected = elect(inventory, &found.primary, &ends, &best, &confirmed, accepted)
+            .map_err(|check| format!("{}: {}", check.code, check.message))?;
+        let lost = match elected.lost_bytes {
+            _ if elected.all_confirmed => "nothing that was confirmed is lost".to_owned(),
+            Some(0) => "nothing that is known of is lost".to_owned(),
+            Some(bytes) => format!("{bytes} bytes of WAL are lost"),
+            None => "what is lost is not known".to_owned(),
+        };
+        self.tell(format!("{} takes over; {lost}", elected.candidate));
+        Ok(elected.candidate)
+    }
+
+    fn identity(&self, kind: &str, roles: &Roles) -> Identity {
+        let record = OperationRecord {
+            id: clock::random_id(),
+            kind: kind.to_owned(),
+            controller: self.identity.clone(),
+            primary: roles.primary.clone(),
+            candidate: roles.candidate.clone(),
+            earlier: Vec::new(),
+            state: OperationState::Open,
+            proof: roles.proof,
+            elected: false,
+            over: false,
+            started: clock::wall().to_string(),
+        };
+        Identity { epoch: next_epoch(&self.runner.snapshot()), record, replaces: Vec::new() }
+    }
+
+    fn refuse(&self, checks: &[Check]) -> ActEnd {
+        let refusals = || checks.iter().filter(|c| c.level == Level::Refused);
+        for check in refusals() {
+            let node = check.node.as_ref().map(|n| format!("{n} ")).unwrap_or_default();
+            let kind = Kind::Refused { code: check.code.to_owned(), hint: check.hint.clone() };
+            self.runner.sink.emit(&Event::run(kind, format!("{node}{}", check.message)));
+        }
+        let code = refusals().next().map_or("refused", |c| c.code);
+        let why: Vec<&str> = refusals().map(|c| c.message.as_str()).collect();
+        refused(code, why.join("; "))
+    }
+
+    fn ended(&self, operated: &Operated) -> ActEnd {
+        let finished = &operated.finished;
+        for problem in &finished.problems {
+            self.tell(problem.clone());
+        }
+        let why = finished.problems.join("; ");
+        let data = serde_json::json!({
+            "end": format!("{:?}", finished.end).to_lowercase(),
+            "primary": operated.candidate,
+            "outage_seconds": operated.outage.map(|o| o.as_secs_f64()),
+        });
+        let text = match finished.end {
+            End::Done | End::Incomplete => format!("{} is the primary", operated.candidate),
+            End::Undone => "undone: everything is as it was".to_owned(),
+            End::Refused => "nothing was changed".to_owned(),
+            End::Broken => "not all of it could be taken back yet".to_owned(),
+            End::Unknown => {
+                format!("whether {} was promoted is not known yet", operated.candidate)
+            }
+        };
+        self.runner.sink.emit(&Event::run(Kind::Operation { data }, text));
+        match finished.end {
+            End::Done => ActEnd::Done,
+            End::Undone | End::Refused => refused("undone", why),
+            End::Incomplete | End::Broken | End::Unknown => ActEnd::Open { why },
+        }
+    }
+
+    /// What `pgorch resume` does: a higher epoch first, then the end or the undoing.
+    async fn go_on(&self, seen: &BTreeMap<HostName, bool>) -> ActEnd {
+        let (runner, inventory) = (&self.runner, self.inventory());
+        runner.look_again(seen, LOOK).await;
+        let snapshot = runner.snapshot();
+        let Some(interrupted) = Interrupted::find(inventory, &snapshot, None) else {
+            return ActEnd::Done;
+        };
+        let record = &interrupted.record;
+        if record.controller != self.identity {
+            return refused("operation_open", format!("it is of {}", record.controller));
+        }
+        if self.dry_run {
+            return refused("dry_run", "nothing is done in a dry run");
+        }
+        let proof = record.proof;
+        let roles = Roles::seen(inventory, &snapshot, &record.primary, &record.candidate, proof);
+        let replaces = open_operations(&snapshot);
+        let mut identity = Identity { replaces, ..self.identity(&record.kind, &roles) };
+        identity.record.over = interrupted.over;
+        let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+        let nobody =
+            |_: &Known| -> Result<Plan, String> { Err("nobody is elected here".to_owned()) };
+        let claimed = runner.operate(claiming, identity.clone(), &nobody).await;
+        if claimed.finished.end != End::Done {
+            return ActEnd::Open { why: claimed.finished.problems.join("; ") };
+        }
+        runner.look_again(seen, LOOK).await;
+        let settlement = interrupted.settle(&runner.snapshot());
+        let new_primary = match &settlement {
+            Settlement::Refuse { why, .. } => return ActEnd::Open { why: why.clone() },
+            Settlement::Finish { primary } => primary,
+            Settlement::Undo => &record.candidate,
+        };
+        let roles = Roles::seen(inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+        let playbook = match record.kind.as_str() {
+            "failover" => &self.failover,
+            "switchover" => &self.switchover,
+            other => return refused("resume_unknown", format!("a {other} is not known here")),
+        };
+        let plan = match lower(&record.kind, playbook, inventory, &roles) {
+            Ok(plan) => plan,
+            Err(why) => return ActEnd::Open { why },
+        };
+        let driver = match settlement {
+            Settlement::Undo if interrupted.over => {
+                Driver::sweeping(plan, inventory, &claimed.known)
+            }
+            Settlement::Undo => Driver::undoing(plan, inventory, &claimed.known),
+            _ => {
+                let astray = operation::astray(inventory, &runner.snapshot(), new_primary);
+                Driver::after_promotion(plan, &claimed.known, astray)
+            }
+        };
+        let operated = runner.operate(driver, identity, &nobody).await;
+        match self.ended(&operated) {
+            ActEnd::Refused { .. } => ActEnd::Done,
+            end => end,
+        }
+    }
+
+    /// What `pgorch rejoin NODE` does.
+    async fn bring_back(&self, node: &HostName) -> ActEnd {
+        if self.dry_run {
+            return refused("dry_run", format!("would: pgorch rejoin {node}"));
+        }
+        let vars = vec![
+            ("rejoin_method".to_owned(), Value::from("auto")),
+            ("discard_old".to_owned(), Value::from(false)),
+        ];
+        let runner = match (self.make)(self.rejoin.clone(), vec![node.clone()], vars).await {
+            Ok(runner) => runner,
+            Err(why) => return refused("rejoin_failed", why),
+        };
+        runner.consented.store(true, std::sync::atomic::Ordering::Relaxed);
+        let options = Options::default();
+        runner.first_batch(&options).await;
+        if let Some((on, open)) = runner.open_operation() {
+            return refused("operation_open", format!("the {} is not over on {on}", open.kind));
+        }
+        let stale = vec![node.clone()];
+        if let Err(refusal) = runner.resolve_primary(&PrimaryRule::Running { stale }) {
+            let Bootstrap::Refuse { code, reason, .. } = *refusal else {
+                return refused("rejoin_failed", "no primary");
+            };
+            return refused(code, reason);
+        }
+        if runner.live().primary.as_ref() == Some(node) {
+            return refused("is_the_primary", format!("{node} is the primary"));
+        }
+        let report = runner.pass(&options).await;
+        match report.exit.unwrap_or(Exit::Done) {
+            Exit::Done => ActEnd::Done,
+            exit => refused("rejoin_failed", format!("it ended with exit code {}", exit.code())),
+        }
+    }
+}
+
+fn lock(watch: &Arc<Mutex<Watch>>) -> std::sync::MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keeps_leases(watch: &Arc<Mutex<Watch>>) -> bool {
+    lock(watch).policy().unreachable == Some(crate::watch::FarProof::Lease)
+}
+
+/// The wait of a plan whose proof is the end of the lease, by what this watch has sent and seen.
+/// `revoked` are the standbys that receive nothing any more.
+#[must_use]
+pub fn lease_wait(watch: Arc<Mutex<Watch>>, revoked: Revoked) -> LeaseWait {
+    Arc::new(move |known: Known| {
+        let watch = Arc::clone(&watch);
+        let members = revoked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            let began = clock::raw();
+            let primary = lock(&watch).recorded().map(|r| r.primary.clone());
+            let Some(primary) = primary else { return Err("no primary was watched".to_owned()) };
+            // One that cannot tell where it ends counts from now.
+            let end =
+                |name: &HostName| known.ends.get(name).map_or(crate::model::Lsn(u64::MAX), |e| e.1);
+            let others = members.iter().filter(|n| **n != primary);
+            let frozen: BTreeMap<_, _> =
+                others.map(|name| (name.clone(), (end(name), began))).collect();
+            let until = lock(&watch).leases().over_at(&primary, &frozen);
+            let until = until.ok_or("what holds the old primary up is not known")?;
+            loop {
+                let left = until.since(clock::raw());
+                if left.is_zero() {
+                    break;
+                }
+                // CLOCK_MONOTONIC, by which timers run, may be slewed: look again.
+                clock::sleep(left).await;
+            }
+            let waited = clock::raw().since(began).as_secs_f64();
+            Ok(format!("{primary} confirms nothing any more (waited {waited:.2} s)"))
+        })
+    })
+}

@@ -1,0 +1,156 @@
+//! The watch against a world of values that runs in time: nodes with clocks of their own, guards, leases
+//! and acknowledgements, links that are cut in one direction or slow, a controller that sleeps, dies and
+//! begins anew. The decisions and the waits are those of production; what a step does on a node is
+//! modelled (its scripts are simulated change by change elsewhere).
+//!
+//! First safety under fire: never two nodes that confirm writes. Then everything is mended, and one
+//! primary with all standbys attached is demanded. `PGORCH_SEED` repeats one schedule,
+//! `PGORCH_SCHEDULES` sets how many.
+
+mod hands;
+mod world;
+
+use std::collections::BTreeSet;
+
+use world::{Fault, Random, World};
+
+fn schedules() -> Vec<u64> {
+    if let Ok(seed) = std::env::var("PGORCH_SEED") {
+        return vec![seed.parse().expect("a number")];
+    }
+    let count = std::env::var("PGORCH_SCHEDULES").ok().and_then(|n| n.parse().ok());
+    (0..count.unwrap_or(10_000)).collect()
+}
+
+/// Random faults for a while, then everything is mended.
+fn story(seed: u64, rules: &mut BTreeSet<&'static str>) -> u32 {
+    let mut random = Random(seed);
+    let mut world = World::new(seed, random.chance(50));
+    world.run(3_000);
+    let until = world.now + 8_000 + random.below(20_000);
+    while world.now < until {
+        let fault = Fault::random(&mut random);
+        world.strike(fault, &mut random);
+        world.run(random.below(4_000));
+    }
+    world.mend();
+    world.run(130_000);
+    world.whole();
+    rules.extend(world.rules.iter());
+    world.recoveries
+}
+
+#[test]
+fn random_schedules_never_make_two_primaries_and_end_well() {
+    let mut rules = BTreeSet::new();
+    let all = schedules();
+    let recoveries: u32 = all.iter().map(|seed| story(*seed, &mut rules)).sum();
+    eprintln!("{} schedules, {recoveries} recoveries", all.len());
+    if all.len() > 500 {
+        assert!(recoveries > 100, "{recoveries}: the schedules test nothing");
+        for rule in ["replace-a-lost-primary", "blind-is-not-dead", "cut-off-never-acts"] {
+            assert!(rules.contains(rule), "{rule} never held: {rules:?}");
+        }
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new(1, true);
+    world.run(3_000);
+    world
+}
+
+/// Until somebody else is the primary; after how long.
+fn replaced(world: &mut World) -> Option<u64> {
+    let began = world.now;
+    while world.now < began + 30_000 {
+        world.run(50);
+        if world.primary().is_some_and(|p| p != 0) {
+            return Some(world.now - began);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_lost_host_is_replaced_within_five_seconds() {
+    let mut world = world();
+    world.strike(Fault::PowerOff(0), &mut Random(1));
+    let after = replaced(&mut world).expect("it is replaced");
+    assert!(after <= 5_000, "{after} ms");
+}
+
+#[test]
+fn a_primary_that_only_the_controller_cannot_reach_stays() {
+    let mut world = world();
+    world.cut(world::CONTROLLER, 0);
+    world.cut(0, world::CONTROLLER);
+    assert_eq!(replaced(&mut world), None);
+    assert_eq!(world.primary(), Some(0));
+}
+
+#[test]
+fn a_primary_that_is_cut_off_is_replaced_and_confirms_nothing_then() {
+    for both in [true, false] {
+        let mut world = world();
+        for other in [1, 2, world::CONTROLLER] {
+            world.cut(0, other);
+            if both {
+                world.cut(other, 0);
+            }
+        }
+        assert!(replaced(&mut world).is_some());
+    }
+}
+
+#[test]
+fn acknowledgements_that_come_late_keep_nobody_up() {
+    let mut world = world();
+    for standby in [1, 2] {
+        world.slow(standby, 0, 3_000);
+    }
+    world.run(2_000);
+    for other in [1, 2, world::CONTROLLER] {
+        world.cut(0, other);
+    }
+    world.cut(world::CONTROLLER, 0);
+    assert!(replaced(&mut world).is_some());
+}
+
+#[test]
+fn a_controller_that_is_away_takes_nothing_from_a_healthy_cluster() {
+    let mut world = world();
+    world.strike(Fault::ControllerSleeps(60_000), &mut Random(1));
+    world.run(59_000);
+    assert_eq!(world.primary(), Some(0));
+    assert_eq!(world.recoveries, 0);
+}
+
+#[test]
+fn a_controller_that_sleeps_through_its_own_recovery_does_no_harm() {
+    for sleep in (0..6_000).step_by(100) {
+        let mut world = world();
+        world.strike(Fault::PowerOff(0), &mut Random(1));
+        world.run(sleep);
+        world.strike(Fault::ControllerSleeps(60_000), &mut Random(1));
+        world.strike(Fault::PowerOn, &mut Random(1));
+        world.run(90_000);
+        world.mend();
+        world.run(60_000);
+        world.whole();
+    }
+}
+
+#[test]
+fn a_controller_that_dies_in_its_own_recovery_begins_anew_and_ends_it() {
+    for dies in (0..6_000).step_by(100) {
+        let mut world = world();
+        world.strike(Fault::PowerOff(0), &mut Random(1));
+        world.run(dies);
+        world.strike(Fault::ControllerDies(1_000), &mut Random(1));
+        world.run(30_000);
+        world.mend();
+        world.run(60_000);
+        world.whole();
+    }
+}
