@@ -111,7 +111,7 @@ fn the_resumption_is_killed_too() {
         for count in 0..=length(text) {
             for more in 1..MOST {
                 let title = format!("killed after {count}, resume after {more}");
-                if !picked(3, &(title.clone() + text)) {
+                if !picked(5, &(title.clone() + text)) {
                     continue;
                 }
                 let mut world = started(text, title);
@@ -190,7 +190,7 @@ fn every_host_dies_at_every_step() {
             for at in 0..=length {
                 for back in (1..=6).chain([MOST]) {
                     let title = format!("{host} dies at {at} for {back}");
-                    if !picked(3, &(title.clone() + text)) {
+                    if !picked(5, &(title.clone() + text)) {
                         continue;
                     }
                     let mut world = started(text, title);
@@ -216,7 +216,7 @@ fn links_are_cut_at_every_step() {
             for from in parties {
                 for to in parties.into_iter().filter(|p| *p != from) {
                     let title = format!("{from} to {to} cut at {at}");
-                    if !picked(3, &(title.clone() + text)) {
+                    if !picked(5, &(title.clone() + text)) {
                         continue;
                     }
                     let mut world = started(text, title);
@@ -268,7 +268,7 @@ fn two_controllers_never_interleave() {
             for second in 1..=length {
                 for to in ["node3", "node2"] {
                     let title = format!("{first} units, {second} units of {to}");
-                    if !picked(3, &(title.clone() + text)) {
+                    if !picked(5, &(title.clone() + text)) {
                         continue;
                     }
                     let mut world = started(text, title);

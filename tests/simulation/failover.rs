@@ -237,7 +237,7 @@ fn resumed_before_it_is_mended() {
         for count in 0..=case.length() {
             for more in [1, 3, 5, 7, MOST] {
                 let title = format!("killed after {count}, resume after {more}");
-                if !case.picked(5, &title) {
+                if !case.picked(9, &title) {
                     continue;
                 }
                 let mut world = case.begin(&title);
@@ -255,7 +255,7 @@ fn every_step_goes_wrong_in_every_way() {
         for at in 1..=case.length() {
             for fate in FATES {
                 let title = format!("step {at} {fate:?}");
-                if !case.picked(5, &title) {
+                if !case.picked(9, &title) {
                     continue;
                 }
                 let mut world = case.begin(&title);
@@ -278,7 +278,7 @@ fn every_host_dies_at_every_step() {
             for at in 0..=length {
                 for back in [1, 2, 4, MOST] {
                     let title = format!("{host} dies at {at} for {back}");
-                    if !case.picked(9, &title) {
+                    if !case.picked(17, &title) {
                         continue;
                     }
                     let mut world = case.begin(&title);
@@ -325,7 +325,7 @@ fn links_are_cut_at_every_step() {
             for from in parties {
                 for to in parties.into_iter().filter(|p| *p != from) {
                     let title = format!("{from} to {to} cut at {at}");
-                    if !case.picked(9, &title) {
+                    if !case.picked(17, &title) {
                         continue;
                     }
                     let mut world = case.begin(&title);
@@ -354,7 +354,7 @@ fn two_controllers_never_interleave() {
                         continue;
                     }
                     let title = format!("{first} units, {second} of {what:?}");
-                    if !case.picked(24, &title) {
+                    if !case.picked(41, &title) {
                         continue;
                     }
                     let mut world = case.begin(&title);
@@ -382,7 +382,7 @@ fn the_primary_is_lost_in_a_switchover() {
         for at in 1..24 {
             for to in ["", "node2"] {
                 let title = format!("{} in a switchover at {at} {to}", case.name);
-                if !case.picked(3, &title) {
+                if !case.picked(5, &title) {
                     continue;
                 }
                 let mut world = started(case.text, title);

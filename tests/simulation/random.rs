@@ -6,7 +6,7 @@ use pgorch::operation::Accepted;
 use super::world::Stonith;
 use super::{Controller, EVERY, Fate, World, healed_and_rejoined};
 
-const SCHEDULES: u64 = 700;
+const SCHEDULES: u64 = 400;
 /// Things that happen in one of them.
 const EVENTS: usize = 140;
 
