@@ -12,8 +12,8 @@ use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName, Value};
 use crate::operation::{
-    Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level, Plan,
-    Roles, Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
+    self, Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level,
+    Plan, Roles, Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};

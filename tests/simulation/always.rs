@@ -80,6 +80,7 @@ impl World {
                 let off = self.switched_off.contains(&promotion.operation);
                 assert!(off, "{primary} is not off\n{}", self.story());
             }
+            Proof::LeaseOver => panic!("nobody has a lease here\n{}", self.story()),
             Proof::RiskAccepted | Proof::Quorum => {
                 let accepted = self.accepted.get(&promotion.operation);
                 let asked = accepted.is_some_and(|a| a.split_brain_risk);

@@ -87,7 +87,7 @@ fn after_a_switchover(primary_follows: bool) -> (World, Snapshot) {
 
 #[test]
 fn a_failover_takes_the_place_of_an_operation_that_made_its_primary() {
-    let risk = Accepted { split_brain_risk: true, data_loss: false };
+    let risk = Accepted { split_brain_risk: true, ..Accepted::default() };
     let assessed = |(world, snapshot): &(World, Snapshot)| {
         let topology = analyse(world.inventory, snapshot);
         assess(world.inventory, snapshot, &topology, None, risk)

@@ -10,10 +10,14 @@ use super::{
     picked,
 };
 
-const RISK: Accepted = Accepted { split_brain_risk: true, data_loss: false };
-const LOSS: Accepted = Accepted { split_brain_risk: false, data_loss: true };
-const BOTH: Accepted = Accepted { split_brain_risk: true, data_loss: true };
-const NONE: Accepted = Accepted { split_brain_risk: false, data_loss: false };
+const RISK: Accepted = accepted(true, false);
+const LOSS: Accepted = accepted(false, true);
+const BOTH: Accepted = accepted(true, true);
+const NONE: Accepted = accepted(false, false);
+
+const fn accepted(split_brain_risk: bool, data_loss: bool) -> Accepted {
+    Accepted { split_brain_risk, data_loss, lease: false, silent: None, near_only: false }
+}
 
 fn node(name: &str) -> HostName {
     HostName::from(name)

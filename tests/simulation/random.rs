@@ -79,8 +79,11 @@ fn controller(dice: &mut Dice, number: usize, hosts: &[HostName]) -> Controller 
         3..7 => Controller::switchover(&name, dice.of(hosts).as_str()),
         _ => {
             let to = if dice.percent(60) { String::new() } else { dice.of(hosts).0 };
-            let accepted =
-                Accepted { split_brain_risk: dice.percent(50), data_loss: dice.percent(20) };
+            let accepted = Accepted {
+                split_brain_risk: dice.percent(50),
+                data_loss: dice.percent(20),
+                ..Accepted::default()
+            };
             Controller::failover(&name, &to, accepted)
         }
     }

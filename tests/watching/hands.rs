@@ -87,6 +87,8 @@ impl Hands {
             state: OperationState::Open,
             proof,
             elected: false,
+            earlier: Vec::new(),
+            over: false,
             started: String::new(),
         }
     }
