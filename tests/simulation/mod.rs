@@ -18,6 +18,7 @@ mod cases;
 mod checks;
 mod chosen;
 mod controller;
+mod elections;
 mod failover;
 mod heal;
 mod hosts;
