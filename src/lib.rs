@@ -4,6 +4,10 @@
 //! (`tests/layering.rs` enforces it). Everything down to `event` is pure: no clock, no socket,
 //! no file, no terminal. `ARCHITECTURE.md` is the longer page.
 
+// Modules of `tests/` that unit tests use too.
+#[cfg(test)]
+extern crate self as pgorch;
+
 pub mod model;
 
 pub mod postgres;

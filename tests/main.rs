@@ -15,6 +15,7 @@ mod lab_rejoin;
 mod lab_switchover;
 mod lab_vip;
 mod layering;
+mod nodes;
 mod observed;
 mod poolers;
 mod readme;

@@ -264,7 +264,7 @@ fn the_captured_pair_makes_a_status() {
     let status = |first, second| {
         let nodes = [("node1", first), ("node2", second)];
         let nodes = nodes.map(|(name, file)| (HostName::from(name), observe(file)));
-        let snapshot = Snapshot { nodes: nodes.into() };
+        let snapshot = Snapshot { nodes: nodes.into(), ..Snapshot::default() };
         human(&Status::new(&inventory, &snapshot, &IndexMap::new()))
     };
     insta::assert_snapshot!(status("15-primary", "15-standby"), @r#"

@@ -1,6 +1,6 @@
 //! Poolers in operations: the plan, the driver, and what is read from and written to PgBouncer's file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -182,7 +182,8 @@ fn clients_that_cannot_write_are_told_first_and_keep_the_operation_open() {
     place(&done, "follow a");
     assert!(!done.iter().any(|d| d.starts_with("release")), "{done:?}");
 
-    let (done, end, _) = walk(Driver::after_promotion(plan(), &Known::default()), Script::new());
+    let (done, end, _) =
+        walk(Driver::after_promotion(plan(), &Known::default(), BTreeSet::new()), Script::new());
     assert_eq!((end, done.first().map(String::as_str)), (End::Done, Some("resume lb1")));
     place(&done, "release a");
 }

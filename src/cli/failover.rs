@@ -14,8 +14,7 @@ use crate::event::{Event, Kind};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Accepted, Assessment, Confirmed, Driver, Known, Plan, Proof, Roles, assess, elect, lower, rank,
-    verify,
+    self, Accepted, Assessment, Driver, Known, Plan, Proof, Roles, assess, lower, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::Runner;
@@ -103,21 +102,7 @@ fn choose(
     wanted: Option<&HostName>,
     accepted: Accepted,
 ) -> Result<HostName, String> {
-    let mut ends = known.ends.clone();
-    // The live timeline was seen before the receivers were ended; the control file lags behind it.
-    for ranked in &found.candidates {
-        if let Some(end) = ends.get_mut(ranked.name()) {
-            end.0 = end.0.max(ranked.timeline);
-            end.1 = end.1.max(ranked.lsn);
-        }
-    }
-    let fit = |name: &HostName| found.candidates.iter().any(|c| c.name() == name);
-    let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
-    let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
-    let wanted = wanted.or(best.as_ref()).ok_or("no candidate could tell where its WAL ends")?;
-    let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
-    let elected = elect(inventory, &found.primary, &ends, wanted, &confirmed, accepted)
-        .map_err(|check| format!("{}: {}", check.code, check.message))?;
+    let elected = operation::choose(inventory, found, known, wanted, accepted)?;
     let text = match elected.lost_bytes {
         _ if elected.all_confirmed => {
             format!("{} takes over; nothing that was confirmed is lost", elected.candidate)

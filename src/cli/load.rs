@@ -350,7 +350,9 @@ impl Prepared {
         let transport = transport();
         let link = |(name, target): (HostName, Target)| {
             let node = self.inventory.postgres_of(&name);
-            (name.clone(), Link::new(name, transport.clone(), target, node))
+            let link = Link::new(name.clone(), transport.clone(), target, node);
+            let witness = self.inventory.witnesses.contains_key(&name);
+            (name, if witness { link.of_witness(self.inventory.home()) } else { link })
         };
         targets.into_iter().map(link).collect()
     }
@@ -486,7 +488,7 @@ impl Prepared {
         Ok(Runner::new(vars, playbook, select, links, sink, interrupt, file_roots))
     }
 
-    /// A runner that only looks: at the selected hosts, at every node, without which the state of the
+    /// A runner that only looks: at the selected hosts, at every voter, without which the state of the
     /// cluster is not known, and at every pooler, which leads to its primary.
     pub(super) async fn looker(
         self,
@@ -496,7 +498,8 @@ impl Prepared {
         common: &Common,
     ) -> Result<Runner, CliError> {
         let inventory = &self.inventory;
-        let needed = inventory.nodes.keys().chain(inventory.routing.poolers.keys());
+        let voters = inventory.nodes.keys().chain(inventory.witnesses.keys());
+        let needed = voters.chain(inventory.routing.poolers.keys());
         let hosts: IndexSet<HostName> = needed.chain(&self.hosts).cloned().collect();
         let hosts: Vec<HostName> = hosts.into_iter().collect();
         let links = self.links_to(common, &hosts).await?;

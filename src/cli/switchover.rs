@@ -15,8 +15,8 @@ use crate::facts::{Observation, OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
-    Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Proof, Roles, Settlement, lower,
-    next_epoch, open_operations, switchover_checks, verify,
+    self, Check, Driver, End, Identity, Interrupted, Known, Level, Plan, Proof, Roles, Settlement,
+    lower, next_epoch, open_operations, switchover_checks, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{Operated, Runner, Selection};
@@ -180,6 +180,7 @@ pub(super) fn identity(runner: &Runner, kind: &str, roles: &Roles) -> Identity {
         state: OperationState::Open,
         proof: roles.proof,
         elected: false,
+        over: false,
         started: clock::wall().to_string(),
     };
     let snapshot = runner.snapshot();
@@ -220,10 +221,9 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let proof = record.proof;
     let seen = runner.snapshot();
     let roles = Roles::seen(&inventory, &seen, &record.primary, &record.candidate, proof);
-    let identity = Identity {
-        replaces: open_operations(&runner.snapshot()),
-        ..identity(&runner, &record.kind, &roles)
-    };
+    let mut identity = identity(&runner, &record.kind, &roles);
+    identity.replaces = open_operations(&runner.snapshot());
+    identity.record.over = interrupted.over;
     let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
     let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
@@ -247,7 +247,11 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let driver = match settlement {
         Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory, &claimed.known),
         Settlement::Undo => Driver::undoing(plan, &inventory, &claimed.known),
-        _ => Driver::after_promotion(plan, &claimed.known),
+        Settlement::Finish { primary } => {
+            let astray = operation::astray(&inventory, &runner.snapshot(), &primary);
+            Driver::after_promotion(plan, &claimed.known, astray)
+        }
+        Settlement::Refuse { .. } => return Ok(ended(&runner, Exit::Refused)),
     };
     let operated = runner.operate(driver, identity, &nobody_elects).await;
     let exit = tell_end(common, &runner, &operated, started).await;

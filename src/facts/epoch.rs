@@ -1,6 +1,6 @@
 //! `<home>/epoch`: the highest epoch that a voter has stored, and the operation that it belongs to.
 
-use crate::model::HostName;
+use crate::model::{Answer, Fragment, HostName, Resource, Script};
 
 /// What a voter has stored. Epoch 0 is "none yet".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +26,9 @@ pub struct OperationRecord {
     /// The candidate was chosen by the positions, and is another than the first one.
     #[serde(default)]
     pub elected: bool,
+    /// It was resumed, and had ended elsewhere: only what was left of it is done.
+    #[serde(default)]
+    pub over: bool,
     /// Controller's wall clock, RFC 3339.
     pub started: String,
 }
@@ -63,6 +66,24 @@ impl EpochFacts {
     pub fn open(&self) -> Option<&OperationRecord> {
         self.operation.as_ref().filter(|o| o.state == OperationState::Open)
     }
+}
+
+/// What a witness is asked: it has no PostgreSQL whose facts would tell.
+#[must_use]
+pub fn witness_fragment(home: &str) -> Fragment {
+    let script = Script::new()
+        .set("home", home)
+        // A whole file takes the place of the old one, so both lines are of one.
+        .line("{ { read -r v; read -r h || :; } <\"$home/epoch\"; } 2>/dev/null || v= h=")
+        .line("printf '%s\\n%s\\n' \"$v\" \"$h\"");
+    Fragment::sh(script, vec![Resource::Path(home.to_owned())])
+}
+
+/// The answer to [`witness_fragment`].
+#[must_use]
+pub fn witness_epoch(answer: &Answer) -> EpochFacts {
+    let mut lines = answer.stdout.lines();
+    read(lines.next(), lines.next())
 }
 
 /// The two lines of the file. A record that is not understood is of a newer program: it counts as

@@ -18,7 +18,9 @@ mod server;
 mod sync;
 
 pub use crate::postgres::Setting;
-pub use epoch::{EpochFacts, OperationRecord, OperationState, Proof};
+pub use epoch::{
+    EpochFacts, OperationRecord, OperationState, Proof, witness_epoch, witness_fragment,
+};
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
 pub use sync::{Recorded, SyncRecord, SyncValue};
@@ -27,6 +29,8 @@ pub use sync::{Recorded, SyncRecord, SyncValue};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub nodes: IndexMap<HostName, Observation>,
+    /// What the witnesses have stored, of those that could be looked at.
+    pub witnesses: IndexMap<HostName, EpochFacts>,
 }
 
 /// One node's facts, or an honest account of why there are none.
@@ -38,6 +42,17 @@ pub enum Observation {
     HostOnly(Box<NodeFacts>),
     /// We could not look; that says nothing about the node.
     Unknown { cause: String },
+}
+
+impl Snapshot {
+    /// What each voter has stored that could be looked at: nodes, then witnesses.
+    pub fn epochs(&self) -> impl Iterator<Item = (&HostName, &EpochFacts)> {
+        let of_nodes = self
+            .nodes
+            .iter()
+            .filter_map(|(name, seen)| Some((name, &seen.facts()?.instance.as_ref()?.epoch)));
+        of_nodes.chain(&self.witnesses)
+    }
 }
 
 impl Observation {
@@ -161,6 +176,13 @@ pub struct History {
 }
 
 impl History {
+    /// The timeline that this position is on.
+    #[must_use]
+    pub fn timeline_at(&self, lsn: Lsn) -> Timeline {
+        let before = self.ancestors.iter().find(|(_, end)| lsn <= *end);
+        before.map_or(self.timeline, |(timeline, _)| *timeline)
+    }
+
     /// Whether a node that stands at `lsn` on `timeline` is on this history, so that it can follow
     /// without a rewind.
     #[must_use]
@@ -288,6 +310,20 @@ impl InstanceFacts {
             DataDir::Cluster(cluster) => Some(cluster),
             _ => None,
         }
+    }
+
+    /// Where the WAL that it tells of ends. Without a receiver a standby's timeline is that of its last
+    /// checkpoint; its newest history file may know better, and may be of a timeline of which it has
+    /// nothing yet.
+    #[must_use]
+    pub fn stands(&self) -> Option<(Timeline, Lsn)> {
+        let dir = self.cluster();
+        let (timeline, lsn) = match &self.server {
+            Some(server) => (server.timeline?, server.lsn?),
+            None => dir?.control.as_ref()?.newest(),
+        };
+        let known = dir.and_then(|d| d.history.as_ref()).map(|h| h.timeline_at(lsn));
+        Some((known.map_or(timeline, |known| known.max(timeline)), lsn))
     }
 
     /// Whether pgorch made the data directory and, if a server answers, it runs on that one.

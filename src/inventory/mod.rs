@@ -266,13 +266,19 @@ pub struct NodeSettings {
 }
 
 impl Inventory {
+    /// Where every host of the cluster keeps what pgorch stores there.
+    #[must_use]
+    pub fn home(&self) -> String {
+        format!("/var/lib/pgorch/{}", self.cluster)
+    }
+
     /// The merged settings of a node.
     #[must_use]
     pub fn postgres_of(&self, name: &HostName) -> Option<NodeSettings> {
         let node = self.nodes.get(name)?;
         let (own, all) = (&node.postgres, &self.postgres);
         let version = own.version.or(all.version).unwrap_or(15);
-        let home = format!("/var/lib/pgorch/{}", self.cluster);
+        let home = self.home();
         let mut parameters = all.parameters.clone();
         parameters.extend(own.parameters.clone());
         Some(NodeSettings {

@@ -89,6 +89,8 @@ pub struct Driver {
     undo_round: usize,
     /// Hosts on which something is left to do: their record of the operation stays open.
     behind: BTreeSet<HostName>,
+    /// Nodes that cannot follow the new primary, whoever tells them to: they need a rejoin.
+    astray: BTreeSet<HostName>,
     known: Known,
     problems: Vec<String>,
     claimed: usize,
@@ -124,6 +126,7 @@ impl Driver {
             undo: Vec::new(),
             undo_round: 0,
             behind: BTreeSet::new(),
+            astray: BTreeSet::new(),
             known: Known::default(),
             problems: Vec::new(),
             claimed: 0,
@@ -147,9 +150,10 @@ impl Driver {
     }
 
     /// From the stage after the promotion on, which is known to have taken place. At its end the
-    /// operation is over on all that have claimed it, also on those that take no other part.
+    /// operation is over on all that have claimed it, also on those that take no other part, and on those
+    /// that are [`astray`](super::astray).
     #[must_use]
-    pub fn after_promotion(mut plan: Plan, claimed: &Known) -> Self {
+    pub fn after_promotion(mut plan: Plan, claimed: &Known, astray: BTreeSet<HostName>) -> Self {
         let at = promotion(&plan);
         if let Some(last) = plan.stages.last_mut() {
             for host in &claimed.claimed {
@@ -161,7 +165,7 @@ impl Driver {
             }
         }
         let sent = plan.stages.get(at).map(|s| s.steps.clone()).unwrap_or_default();
-        Driver { stage: at + 1, sent, elected: true, ..Driver::new(plan) }
+        Driver { stage: at + 1, sent, elected: true, astray, ..Driver::new(plan) }
     }
 
     /// For an operation that was interrupted and whose candidate is still in recovery: asks it
@@ -285,6 +289,10 @@ impl Driver {
             Err(why) => return self.turn_back(why),
         };
         let before = std::mem::replace(&mut self.plan, plan);
+        let roles = &self.plan.roles;
+        let chosen = self.known.ends.get(&roles.candidate);
+        let ahead = self.known.ends.iter().filter(|(_, end)| Some(*end) > chosen);
+        self.astray = ahead.map(|(name, _)| name.clone()).collect();
         if before.roles.candidate != self.plan.roles.candidate {
             self.claimed = 0;
             self.needed = vec![self.plan.roles.candidate.clone()];
@@ -382,12 +390,17 @@ impl Driver {
     /// `pgorch resume` lets them go on.
     fn leave_behind(&mut self, step: &Step, outcome: &Outcome) {
         let why = problem(step, outcome);
+        let follows = matches!(step.action, Action::Follow { .. });
+        if follows && self.astray.contains(&step.host) && matches!(outcome, Outcome::Failed(_)) {
+            self.problems.push(format!("{why}; bring it back with: pgorch rejoin {}", step.host));
+            return;
+        }
         // A command of the user's is not the cluster's: without it the operation is over.
         if !matches!(step.action, Action::ControllerHook { .. }) {
             self.behind.insert(step.host.clone());
         }
         // Who does not follow yet may still use a slot of the old primary.
-        if matches!(step.action, Action::Follow { .. }) {
+        if follows {
             self.behind.insert(self.plan.roles.primary.clone());
         }
         if lets_go(step) {
@@ -468,7 +481,11 @@ impl Driver {
 
     fn undone(&self) -> End {
         let touched = self.sent.iter().any(|s| s.action != Action::Claim);
-        if touched { End::Undone } else { End::Refused }
+        match self.behind.is_empty() {
+            true if touched => End::Undone,
+            true => End::Refused,
+            false => End::Broken,
+        }
     }
 
     fn report_settle(&mut self, results: &[(Step, Outcome)], round: usize) {
@@ -547,6 +564,8 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known, roles: &Roles) -> Vec<Step
         let step = back.map(|action| Step { host: host.clone(), action });
         steps.extend(step.filter(|s| !steps.contains(s)));
     }
+    // A step is refused where the record is closed, and an election claims a second time in the middle.
+    steps.sort_by_key(|s| matches!(s.action, Action::Release { .. }));
     steps
 }
 

@@ -1,6 +1,8 @@
 //! What to do about an operation that was interrupted, from what is seen.
 
-use crate::facts::{EpochFacts, OperationRecord, Proof, ServerFacts, Snapshot};
+use std::collections::BTreeSet;
+
+use crate::facts::{EpochFacts, History, OperationRecord, Proof, ServerFacts, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
 
@@ -38,8 +40,11 @@ impl Interrupted {
             e.operation.as_ref().is_some_and(|o| o.id == record.id) && e.open().is_none()
         };
         let voters = inventory.nodes.len() + inventory.witnesses.len();
-        let later = stored(snapshot).filter(|e| e.epoch > epoch).count();
-        let over = stored(snapshot).any(closed) || later > voters / 2;
+        // Two that did not see each other may have taken the same number; a majority has only one of them.
+        let other = |e: &EpochFacts| e.operation.as_ref().is_some_and(|o| o.id != record.id);
+        let gone_on = |e: &&EpochFacts| e.epoch > epoch || e.epoch == epoch && other(e);
+        let later = stored(snapshot).filter(gone_on).count();
+        let over = record.over || stored(snapshot).any(closed) || later > voters / 2;
         Some(Interrupted { record: record.clone(), over })
     }
 
@@ -59,7 +64,14 @@ impl Interrupted {
             |name: &HostName| -> Option<&ServerFacts> { snapshot.nodes.get(name)?.server() };
         let out: Vec<&HostName> =
             snapshot.nodes.keys().filter(|n| server(n).is_some_and(|s| !s.in_recovery)).collect();
+        // There is nothing to start where the old primary was given up unseen, and nothing to wait for
+        // where it lives on.
+        let given_up = matches!(record.proof, Proof::RiskAccepted | Proof::Stonith | Proof::Quorum);
+        let of_ours = |n: &&HostName| **n == record.candidate || **n == record.primary;
         match out.as_slice() {
+            [_, _] if given_up && out.iter().all(of_ours) => {
+                return Settlement::Finish { primary: record.candidate.clone() };
+            }
             [_, _, ..] => {
                 return refuse("more than one node is out of recovery".to_owned(), "pgorch status");
             }
@@ -77,17 +89,52 @@ impl Interrupted {
         if server(&record.candidate).is_none() {
             let why =
                 format!("{} does not answer, and it may have been promoted", record.candidate);
-            return refuse(why, "bring it back, or replace it with: pgorch failover");
+            return refuse(
+                why,
+                "start its server (systemctl start on its host), then pgorch resume",
+            );
         }
-        // There is nothing to start where the old primary was given up unseen.
-        let given_up = matches!(record.proof, Proof::RiskAccepted | Proof::Stonith | Proof::Quorum);
         if !answers(&record.primary) && !given_up {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
-            return refuse(why, "bring it back, or replace it with: pgorch failover");
+            return refuse(why, "bring its host back, then pgorch resume");
         }
         Settlement::Undo
     }
+}
+
+/// Nodes that cannot follow `primary` as they are: they have WAL that it has not, or they were primaries
+/// and crashed, or they are declared to follow one of these. What cannot be seen is not among them.
+#[must_use]
+pub fn astray(
+    inventory: &Inventory,
+    snapshot: &Snapshot,
+    primary: &HostName,
+) -> BTreeSet<HostName> {
+    let instance = |name: &HostName| snapshot.nodes.get(name)?.facts()?.instance.as_ref();
+    let head = instance(primary).and_then(|i| {
+        let timeline = i.server.as_ref().filter(|s| !s.in_recovery)?.timeline?;
+        let known = i.cluster()?.history.clone().filter(|h| h.timeline == timeline);
+        Some(known.unwrap_or(History { timeline, ancestors: Vec::new() }))
+    });
+    let Some(head) = head else { return BTreeSet::new() };
+    let lost = |name: &HostName| {
+        let Some(instance) = instance(name) else { return false };
+        let crashed = instance.server.is_none()
+            && instance.cluster().is_some_and(|dir| {
+                let clean = dir.control.as_ref().is_some_and(|c| c.state == "shut down");
+                !dir.standby_signal && !clean
+            });
+        crashed || instance.stands().is_some_and(|(t, lsn)| !head.contains(t, lsn))
+    };
+    let mut astray: BTreeSet<HostName> =
+        snapshot.nodes.keys().filter(|n| *n != primary && lost(n)).cloned().collect();
+    let behind = |follow: &Option<HostName>| follow.as_ref().is_some_and(|f| astray.contains(f));
+    let cascaded =
+        inventory.nodes.iter().filter(|(name, node)| *name != primary && behind(&node.follow));
+    let cascaded: Vec<HostName> = cascaded.map(|(name, _)| name.clone()).collect();
+    astray.extend(cascaded);
+    astray
 }
 
 /// An epoch that nobody has stored yet.
@@ -103,5 +150,5 @@ pub fn open_operations(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn stored(snapshot: &Snapshot) -> impl Iterator<Item = &EpochFacts> {
-    snapshot.nodes.values().filter_map(|o| Some(&o.facts()?.instance.as_ref()?.epoch))
+    snapshot.epochs().map(|(_, stored)| stored)
 }

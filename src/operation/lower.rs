@@ -74,11 +74,13 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
         .map_err(|e| format!("{e} ({})", play.hosts.span.place()))
 }
 
-/// Who cannot be reached is left out, and so is a node that is no standby, but for a pooler on it.
+/// Who cannot be reached is left out, and so is a node that is no standby, but for a pooler on it and
+/// for its vote.
 fn takes_part(task: &Task, host: &HostName, inventory: &Inventory, roles: &Roles) -> bool {
     let of_cluster =
         *host == roles.primary || *host == roles.candidate || roles.siblings.contains(host);
-    let other = task.kind.name == "pooler" || !inventory.nodes.contains_key(host);
+    let of_host = ["pooler", "epoch"].contains(&task.kind.name);
+    let other = of_host || !inventory.nodes.contains_key(host);
     (of_cluster || other) && !roles.absent.contains(host)
 }
 

@@ -11,6 +11,7 @@
 
 mod action;
 mod driver;
+mod election;
 mod failover;
 mod interrupted;
 mod lower;
@@ -24,10 +25,9 @@ mod script;
 pub use crate::facts::Proof;
 pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
 pub use driver::{Driver, End, Finished, Next};
-pub use failover::{
-    Accepted, Assessment, Confirmed, Elected, FAILOVER_CODES, Ranked, assess, elect, rank,
-};
-pub use interrupted::{Interrupted, Settlement, next_epoch, open_operations};
+pub use election::{Confirmed, Elected, Ranked, choose, elect, rank};
+pub use failover::{Accepted, Assessment, FAILOVER_CODES, assess};
+pub use interrupted::{Interrupted, Settlement, astray, next_epoch, open_operations};
 pub use lower::lower;
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};

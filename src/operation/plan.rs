@@ -66,7 +66,9 @@ impl Roles {
         proof: Proof,
     ) -> Self {
         let topology = analyse(inventory, snapshot);
-        let absent = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none());
+        let unseen = snapshot.nodes.iter().filter(|(_, o)| o.facts().is_none()).map(|(n, _)| n);
+        let witnesses = inventory.witnesses.keys();
+        let absent = unseen.chain(witnesses.filter(|w| !snapshot.witnesses.contains_key(*w)));
         let siblings = topology.standbys().filter(|n| *n != candidate && *n != primary);
         let voters = inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
         Roles {
@@ -74,7 +76,7 @@ impl Roles {
             candidate: candidate.clone(),
             siblings: siblings.cloned().collect(),
             voters,
-            absent: absent.map(|(name, _)| name.clone()).collect(),
+            absent: absent.cloned().collect(),
             proof,
             // Where there are too few standbys for that, the checks before a plan say so.
             names: sync_names(inventory, candidate).ok().filter(|names| !names.is_none()),

@@ -230,22 +230,18 @@ impl Checks<'_> {
     }
 
     fn operation(&mut self) {
-        let nodes: Vec<HostName> = self.inventory.nodes.keys().cloned().collect();
-        let reachable = nodes.iter().filter(|n| self.instance(n).is_some()).count();
-        // Witnesses are asked when the epoch is claimed.
-        let voters = nodes.len() + self.inventory.witnesses.len();
-        let possible = reachable + self.inventory.witnesses.len();
-        if possible < voters / 2 + 1 {
+        let reachable = self.snapshot.epochs().count();
+        let voters = self.inventory.nodes.len() + self.inventory.witnesses.len();
+        if reachable < voters / 2 + 1 {
             let message = format!("{reachable} of {voters} voters can be reached, no majority");
             self.add("switchover_voters", Level::Refused, None, message, None);
         }
-        let open = nodes.iter().find_map(|n| Some((n, self.instance(n)?.epoch.open()?.clone())));
+        let open = self.snapshot.epochs().find_map(|(n, e)| Some((n.clone(), e.open()?.clone())));
         if let Some((node, record)) = open {
             let message = format!(
                 "the {} to {} of {} ({}) is not over",
                 record.kind, record.candidate, record.controller, record.started
             );
-            let node = node.clone();
             self.refuse("switchover_operation_open", &node, message, "pgorch resume");
         }
     }

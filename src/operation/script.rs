@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
 use super::pooler::pooler_script;
-use crate::facts::{OperationRecord, OperationState, Recorded, SyncRecord, SyncValue};
+use crate::facts::{History, OperationRecord, OperationState, Recorded, SyncRecord, SyncValue};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
 use crate::model::{HostName, Lsn, Script, Timeline};
 use crate::postgres::{SyncNames, literal, sql};
@@ -24,6 +24,14 @@ pub struct Identity {
     pub record: OperationRecord,
     /// Ids of open operations that this one takes the place of.
     pub replaces: Vec<String>,
+}
+
+impl Identity {
+    /// The intent after an election: what is stored from now on names who was chosen.
+    pub fn elect(&mut self, candidate: &HostName) {
+        self.record.elected |= *candidate != self.record.candidate;
+        self.record.candidate = candidate.clone();
+    }
 }
 
 /// What a command of routing.hooks finds in its environment.
@@ -60,7 +68,7 @@ pub fn command(
     known: &Known,
 ) -> Result<Command, String> {
     let Step { host, action } = step;
-    let home = format!("/var/lib/pgorch/{}", inventory.cluster);
+    let home = inventory.home();
     let prelude = Script::raw("(\nexec </dev/null\nset -u\numask 077\ncd /")
         .set("epoch", &identity.epoch.to_string())
         .set("home", &home)
@@ -418,6 +426,18 @@ fn changes(action: &Action) -> bool {
     )
 }
 
+/// The newest timeline history file, as position.sh tells it.
+fn history(stdout: &str) -> Option<History> {
+    let name = stdout.lines().find_map(|l| l.strip_prefix("history_of="))?;
+    let timeline = u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()?;
+    let ancestor = |line: &str| -> Option<(Timeline, Lsn)> {
+        let (timeline, end) = line.strip_prefix("ancestor=")?.split_once(' ')?;
+        Some((Timeline(timeline.parse().ok()?), end.parse().ok()?))
+    };
+    let ancestors = stdout.lines().filter_map(ancestor).collect();
+    Some(History { timeline: Timeline(timeline), ancestors })
+}
+
 /// What a step's output says.
 #[must_use]
 pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Outcome {
@@ -445,6 +465,10 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         .map(|(checkpoint, timeline)| Shutdown { timeline, checkpoint });
     let end =
         timeline("end_timeline").zip(value("end_lsn").and_then(|lsn| lsn.parse::<Lsn>().ok()));
+    let end: Option<(Timeline, Lsn)> = end.map(|(timeline, lsn)| {
+        let known = history(stdout).map(|h| h.timeline_at(lsn));
+        (known.map_or(timeline, |known| known.max(timeline)), lsn)
+    });
     let made = stdout.lines().filter_map(|l| l.strip_prefix("made=")).map(str::to_owned).collect();
     let report = Report {
         changed: changes(action) && value("unchanged").is_none(),

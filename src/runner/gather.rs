@@ -116,6 +116,10 @@ impl Runner {
     }
 
     fn put_observation(&self, name: &HostName, observation: Observation) {
+        if matches!(observation, Observation::Unknown { .. }) {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            std::sync::Arc::make_mut(&mut snapshot).witnesses.shift_remove(name);
+        }
         if self.vars.inventory.nodes.contains_key(name) {
             let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
             std::sync::Arc::make_mut(&mut snapshot).nodes.insert(name.clone(), observation);
@@ -131,6 +135,10 @@ impl Runner {
         let observation =
             if answers { Observation::Seen(facts) } else { Observation::HostOnly(facts) };
         self.put_observation(&link.host, observation);
+        if let Some(epoch) = link.witness_epoch() {
+            let mut snapshot = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+            std::sync::Arc::make_mut(&mut snapshot).witnesses.insert(link.host.clone(), epoch);
+        }
     }
 
     /// Works out the primary and the upstreams from the snapshot.

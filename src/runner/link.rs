@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::event::Status;
-use crate::facts::{self, NodeFacts, Observation};
+use crate::facts::{self, EpochFacts, NodeFacts, Observation};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Exit, Fragment, HostName, Resource, Script};
 use crate::plan::batch::{self, Psql};
@@ -32,6 +32,8 @@ pub struct Link {
     transport: Transport,
     target: Target,
     node: Option<NodeSettings>,
+    /// Of a witness: the directory in which it stores epochs.
+    witness_home: Option<String>,
     connection: Option<Connection>,
     shell: Option<Shell>,
     cache: HashMap<Fragment, Answer>,
@@ -153,6 +155,7 @@ impl Link {
             transport,
             target,
             node,
+            witness_home: None,
             connection: None,
             shell: None,
             cache: HashMap::new(),
@@ -160,6 +163,12 @@ impl Link {
             round_trips: 0,
             interrupt: None,
         }
+    }
+
+    /// The host is a witness, which stores epochs in this directory.
+    #[must_use]
+    pub fn of_witness(self, home: String) -> Self {
+        Link { witness_home: Some(home), ..self }
     }
 
     /// Heeds Ctrl-C from now on: this counts how often it was pressed.
@@ -283,8 +292,18 @@ impl Link {
     fn fact_fragments(&self) -> Vec<Fragment> {
         match &self.node {
             Some(node) => facts::node_fragments(node),
-            None => facts::host_fragments(),
+            None => {
+                let own = self.witness_home.as_deref().map(facts::witness_fragment);
+                facts::host_fragments().into_iter().chain(own).collect()
+            }
         }
+    }
+
+    /// What a witness has stored, as last looked at.
+    #[must_use]
+    pub fn witness_epoch(&self) -> Option<EpochFacts> {
+        let answer = self.lookup(&facts::witness_fragment(self.witness_home.as_deref()?))?;
+        Some(facts::witness_epoch(&answer))
     }
 
     /// Drops the answers that a change of `writes` may have made stale.

@@ -218,10 +218,8 @@ impl Runner {
     /// An operation that has begun on a node and is not over.
     #[must_use]
     pub fn open_operation(&self) -> Option<(HostName, crate::facts::OperationRecord)> {
-        self.snapshot().nodes.iter().find_map(|(name, seen)| {
-            let record = seen.facts()?.instance.as_ref()?.epoch.open()?;
-            Some((name.clone(), record.clone()))
-        })
+        let snapshot = self.snapshot();
+        snapshot.epochs().find_map(|(name, stored)| Some((name.clone(), stored.open()?.clone())))
     }
 
     /// How far each host's clock is ahead of ours, seconds.

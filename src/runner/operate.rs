@@ -104,9 +104,7 @@ impl Runner {
                 Next::Elect => {
                     let plan = elect(driver.known());
                     if let Ok(plan) = &plan {
-                        let candidate = plan.roles.candidate.clone();
-                        identity.record.elected |= candidate != identity.record.candidate;
-                        identity.record.candidate = candidate;
+                        identity.elect(&plan.roles.candidate);
                     }
                     driver.elected(plan);
                     continue;

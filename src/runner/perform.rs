@@ -144,7 +144,7 @@ impl Runner {
     /// without it is enough, since nothing that a playbook does promotes.
     fn guard(&self, on: &HostName) -> Script {
         let Some(epoch) = lock(&self.epochs).get(on).copied() else { return Script::new() };
-        let home = format!("/var/lib/pgorch/{}", self.vars.inventory.cluster);
+        let home = self.vars.inventory.home();
         let home = quote(&home);
         Script::raw(format!(
             "pgorch_epoch=0; {{ read -r pgorch_epoch <{home}/epoch; }} 2>/dev/null || :\n\

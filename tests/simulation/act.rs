@@ -1,30 +1,28 @@
-//! What each step does to a node, line by line as `src/operation/scripts` do it. Every durable change
-//! costs fuel: where it runs out the script died there.
+//! What each step does to a host, line by line as `src/operation/scripts` do it. Every durable change
+//! costs fuel: where it runs out the script died there. [`replace`](super::replace) has the steps of a
+//! failover alone, [`pooler`](super::pooler) those of poolers.
 
-use pgorch::facts::{OperationState, Recorded, SyncRecord, SyncValue};
+use pgorch::facts::OperationState;
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Lsn, Timeline};
-use pgorch::operation::{
-    Action, Identity, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown, Step,
-};
-use pgorch::postgres::SyncNames;
+use pgorch::operation::{Action, Identity, Known, Outcome, Promoted, Report, Shutdown, Step};
 
-use super::world::{Late, Server, World};
+use super::world::{Late, Promotion, Server, World, lsn};
 
 /// Why a script ended before its end.
-enum Halt {
+pub(super) enum Halt {
     Refused(String),
     Failed(String),
     Died,
 }
 
-type Steps<T = ()> = Result<T, Halt>;
+pub(super) type Steps<T = ()> = Result<T, Halt>;
 
-fn refuse<T>(why: impl Into<String>) -> Steps<T> {
+pub(super) fn refuse<T>(why: impl Into<String>) -> Steps<T> {
     Err(Halt::Refused(why.into()))
 }
 
-fn fail<T>(why: impl Into<String>) -> Steps<T> {
+pub(super) fn fail<T>(why: impl Into<String>) -> Steps<T> {
     Err(Halt::Failed(why.into()))
 }
 
@@ -44,7 +42,9 @@ impl World {
     /// A command that nobody waits for any more arrives.
     pub(crate) fn deliver(&mut self, at: usize) {
         let Some(Late { step, identity, known }) = self.late.remove(at) else { return };
-        if self.nodes[&step.host].on {
+        if let Action::Stonith { .. } = step.action {
+            self.power_off(&step.host);
+        } else if self.alive(&step.host) {
             let outcome = self.perform(&step, &identity, &known);
             let name = step.action.name();
             self.tell(format!(
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    fn spend(&mut self) -> Steps {
+    pub(super) fn spend(&mut self) -> Steps {
         match &mut self.fuel {
             Some(0) => Err(Halt::Died),
             Some(left) => {
@@ -69,10 +69,7 @@ impl World {
         let Step { host, action } = step;
         self.prelude(host, action, identity)?;
         match action {
-            Action::Claim => {
-                let sync = self.nodes[host].sync.clone();
-                Ok(Report { sync, ..Report::default() })
-            }
+            Action::Claim => self.claim(host, identity),
             Action::Checkpoint
             | Action::Vip
             | Action::Record { .. }
@@ -84,6 +81,8 @@ impl World {
                 self.answers(host)?;
                 self.spend()?;
                 self.nodes[host].sync_names.clone_from(names);
+                self.spend()?;
+                self.nodes[host].sync_in_force.clone_from(names);
                 Ok(Report::default())
             }
             Action::SyncRecord { candidate, names, settled } => {
@@ -100,27 +99,33 @@ impl World {
                 self.spend()?;
                 self.nodes[host].upstream = None;
                 self.answers(host)?;
-                Ok(Report::default())
+                self.unrevoke(host)
             }
             Action::Start { .. } => self.start(host),
             Action::Release { undone } => self.release(host, identity, *undone),
-            Action::Pooler { .. }
-            | Action::Fence { .. }
-            | Action::Stonith { .. }
-            | Action::Unfence
-            | Action::Revoke
-            | Action::Unrevoke
-            | Action::Position => fail("no step of a switchover here"),
+            Action::Fence { .. } => self.fence(host),
+            Action::Unfence => {
+                self.spend()?;
+                self.nodes[host].fence = false;
+                Ok(Report::default())
+            }
+            Action::Revoke => self.revoke(host, identity),
+            Action::Unrevoke => self.unrevoke(host),
+            Action::Position => self.position(host),
+            Action::Pooler { verb, database_host } => {
+                self.pooler(host, identity, *verb, database_host.as_ref())
+            }
+            Action::Stonith { .. } => fail("this runs on no host"),
         }
     }
 
     /// prelude.sh
     fn prelude(&mut self, host: &HostName, action: &Action, identity: &Identity) -> Steps {
-        let stored = self.nodes[host].epoch.clone();
+        let stored = self.hosts[host].epoch.clone();
         if stored.epoch > identity.epoch {
             return refuse("a later one has begun");
         }
-        if matches!(action, Action::Release { .. }) {
+        if matches!(action, Action::Release { .. } | Action::Pooler { .. }) {
             return Ok(());
         }
         if stored.epoch < identity.epoch {
@@ -128,7 +133,7 @@ impl World {
                 return refuse("another operation has begun here and is not over");
             }
             self.spend()?;
-            let epoch = &mut self.nodes[host].epoch;
+            let epoch = &mut self.hosts[host].epoch;
             epoch.epoch = identity.epoch;
             epoch.operation = Some(identity.record.clone());
         } else {
@@ -140,16 +145,18 @@ impl World {
             }
         }
         match action {
-            Action::Start { .. } | Action::DropSlots { .. } => {
+            Action::Start { .. }
+            | Action::DropSlots { .. }
+            | Action::Unfence
+            | Action::Unrevoke => {
                 self.spend()?;
-                self.nodes[host].turned = identity.epoch;
+                self.hosts[host].turned = identity.epoch;
             }
             Action::Claim
             | Action::Settle { .. }
             | Action::Follow { .. }
-            | Action::FollowNobody
-            | Action::Pooler { verb: PoolerVerb::Resume, .. } => {}
-            _ if self.nodes[host].turned == identity.epoch => {
+            | Action::FollowNobody => {}
+            _ if self.hosts[host].turned == identity.epoch => {
                 return refuse("this operation is being undone");
             }
             _ => {}
@@ -157,16 +164,33 @@ impl World {
         Ok(())
     }
 
-    fn answers(&self, host: &HostName) -> Steps {
+    /// claim.sh: an election may have changed the candidate since.
+    fn claim(&mut self, host: &HostName, identity: &Identity) -> Steps<Report> {
+        if self.hosts[host].epoch.operation.as_ref() != Some(&identity.record) {
+            self.spend()?;
+            self.hosts[host].epoch.operation = Some(identity.record.clone());
+        }
+        let sync = self.nodes.get(host).and_then(|n| n.sync.clone());
+        Ok(Report { sync, ..Report::default() })
+    }
+
+    pub(super) fn answers(&self, host: &HostName) -> Steps {
         match self.nodes[host].server {
             Server::Down => fail("the server does not answer"),
+            // Nobody answers in time.
+            _ if self.nodes[host].frozen => Err(Halt::Died),
             _ => Ok(()),
         }
     }
 
     fn plain(&mut self, host: &HostName, action: &Action) -> Steps<Report> {
         match action {
-            Action::Checkpoint | Action::Record { .. } => self.answers(host)?,
+            Action::Checkpoint => {
+                self.answers(host)?;
+                let node = &mut self.nodes[host];
+                node.checkpoint = node.timeline();
+            }
+            Action::Record { .. } => self.answers(host)?,
             Action::Hook { argv } if argv.first().is_some_and(|w| w == "false") => {
                 return fail("exit status 1");
             }
@@ -186,56 +210,6 @@ impl World {
             }
         }
         Ok(Report { made, ..Report::default() })
-    }
-
-    /// sync_record.sh
-    fn sync_record(
-        &mut self,
-        host: &HostName,
-        identity: &Identity,
-        known: &Known,
-        (primary, candidate): (&HostName, &HostName),
-        (names, settled): (&SyncNames, bool),
-    ) -> Steps<Report> {
-        let of = |primary: &HostName, names| SyncValue { primary: primary.clone(), names };
-        let mut values = Vec::new();
-        if !settled {
-            let before = Recorded::of(known.sync.values()).values_of(primary);
-            values.extend(before.into_iter().map(|names| of(primary, names)));
-            values.push(of(candidate, SyncNames::none()));
-        }
-        values.push(of(candidate, names.clone()));
-        let number = if settled { 2 } else { 1 };
-        let record = SyncRecord { epoch: identity.epoch, number, voters: self.names(), values };
-        let stored = self.nodes[host].sync.as_ref();
-        if stored.is_some_and(|s| *s != record && s.rank() >= record.rank()) {
-            return fail("somebody else has changed whom commits wait for");
-        }
-        self.spend()?;
-        self.nodes[host].sync = Some(record);
-        Ok(Report::default())
-    }
-
-    /// sync_settle.sql
-    fn wait_sync(&mut self, host: &HostName, names: &SyncNames) -> Steps<Report> {
-        self.answers(host)?;
-        if self.nodes[host].sync_names != *names {
-            return fail("other names are in force");
-        }
-        self.write(host, None);
-        let mut covered = 0;
-        for standby in self.names() {
-            let member = names.members.contains(&slot_name(&standby));
-            if member && self.streams_from(&standby) == Some(host) {
-                self.receive(&standby, usize::MAX);
-                covered += 1;
-            }
-        }
-        if covered < names.k {
-            fail("too few standbys have all WAL")
-        } else {
-            Ok(Report::default())
-        }
     }
 
     /// Whether somebody streams with a slot of the host.
@@ -259,6 +233,10 @@ impl World {
     fn stop(&mut self, host: &HostName) -> Steps<Report> {
         self.spend()?;
         self.nodes[host].fence = true;
+        self.clients_wait(host);
+        if self.nodes[host].frozen {
+            return fail("systemctl stop did not end");
+        }
         match self.nodes[host].server {
             Server::Primary => {
                 self.spend()?;
@@ -269,29 +247,26 @@ impl World {
                         self.receive(&standby, usize::MAX);
                     }
                 }
-                self.nodes[host].server = Server::Down;
-                self.nodes[host].clean = true;
+                self.stop_server(host);
                 self.spend()?;
             }
             Server::Recovery => {
                 self.spend()?;
-                self.nodes[host].server = Server::Down;
+                self.stop_server(host);
             }
             Server::Down => {}
         }
         let node = &self.nodes[host];
-        if !node.clean {
+        if !node.clean || node.standby_signal {
             return fail("the control file does not say \"shut down\"");
         }
         let at = node.wal.len() - 1;
-        let shutdown = Shutdown {
-            timeline: Timeline(node.wal[at].timeline),
-            checkpoint: Lsn(u64::try_from(at).expect("small")),
-        };
+        let shutdown = Shutdown { timeline: Timeline(node.wal[at].timeline), checkpoint: lsn(at) };
         Ok(Report { shutdown: Some(shutdown), ..Report::default() })
     }
 
     fn received(&mut self, host: &HostName, known: &Known) -> Steps<Report> {
+        self.answers(host)?;
         if self.nodes[host].server != Server::Recovery {
             return fail("it is not in recovery");
         }
@@ -301,11 +276,22 @@ impl World {
 
     /// As the scripts judge it: by position alone.
     fn has_all(&self, host: &HostName, known: &Known) -> Steps {
-        let Some(shutdown) = known.shutdown else {
-            return fail("where the old primary's WAL ends is not known");
-        };
-        let end = u64::try_from(self.nodes[host].wal.len()).expect("small");
-        if end > shutdown.checkpoint.0 { Ok(()) } else { fail("not past the shutdown checkpoint") }
+        let node = &self.nodes[host];
+        match (known.shutdown, known.ends.get(host)) {
+            (Some(shutdown), _) if lsn(node.replayed) > shutdown.checkpoint => Ok(()),
+            (Some(_), _) => fail("not past the shutdown checkpoint"),
+            // Where nothing was received in this life there is nothing to compare with.
+            (None, Some((_, end))) if node.fresh || node.flushed() >= *end => Ok(()),
+            (None, Some(_)) => fail("its WAL ends before where it ended a moment ago"),
+            (None, None) => fail("what it must have replayed is not known"),
+        }
+    }
+
+    /// `GREATEST(receive, replay)` of a live standby: what it received before its start is not told.
+    pub(super) fn told(&self, host: &HostName) -> Option<Lsn> {
+        let node = &self.nodes[host];
+        (node.server != Server::Down)
+            .then(|| if node.fresh { lsn(node.replayed) } else { node.flushed() })
     }
 
     /// promote.sh
@@ -320,7 +306,14 @@ impl World {
             self.spend()?;
             self.nodes[host].asked = Some((identity.epoch, self.nodes[host].start));
             self.spend()?;
-            self.nodes[host].promoting = true;
+            let promotion = Promotion {
+                operation: identity.record.id.clone(),
+                proof: identity.record.proof,
+                primary: identity.record.primary.clone(),
+                ends: known.ends.clone(),
+            };
+            self.proved(host, identity, &promotion);
+            self.nodes[host].promoting = Some(promotion);
             self.spend()?;
             self.finish_promotion(host);
             self.spend()?;
@@ -335,6 +328,9 @@ impl World {
 
     /// settle.sh
     fn settle(&mut self, host: &HostName, identity: &Identity) -> Steps<Report> {
+        if self.nodes[host].frozen {
+            return Err(Halt::Died);
+        }
         match self.nodes[host].server {
             Server::Down => Err(Halt::Died),
             Server::Primary => Ok(self.promoted(host)),
@@ -345,7 +341,7 @@ impl World {
                     return Err(Halt::Died);
                 }
                 self.spend()?;
-                self.nodes[host].turned = identity.epoch;
+                self.hosts[host].turned = identity.epoch;
                 Ok(Report { not_promoted: true, ..Report::default() })
             }
         }
@@ -365,8 +361,17 @@ impl World {
             self.nodes[host].fence = false;
             self.spend()?;
             self.start_server(host);
-        } else if self.nodes[host].server != Server::Recovery {
-            return fail("it is no standby that answers");
+        } else {
+            self.answers(host)?;
+            if self.nodes[host].server != Server::Recovery {
+                return fail("it is no standby that answers");
+            }
+            if self.nodes[host].revoked.is_some() {
+                self.spend()?;
+                self.nodes[host].emptied = false;
+                self.spend()?;
+                self.nodes[host].revoked = None;
+            }
         }
         if self.streams_from(host) != Some(upstream) {
             return fail("it does not stream within a minute");
@@ -392,13 +397,13 @@ impl World {
 
     /// release.sh
     fn release(&mut self, host: &HostName, identity: &Identity, undone: bool) -> Steps<Report> {
-        let stored = &self.nodes[host].epoch;
+        let stored = &self.hosts[host].epoch;
         if stored.operation.as_ref().is_some_and(|o| o.id == identity.record.id) {
             self.spend()?;
             let state = if undone { OperationState::Undone } else { OperationState::Done };
-            let node = &mut self.nodes[host];
-            node.epoch.epoch = identity.epoch;
-            node.epoch.operation.as_mut().expect("just seen").state = state;
+            let own = &mut self.hosts[host];
+            own.epoch.epoch = identity.epoch;
+            own.epoch.operation.as_mut().expect("just seen").state = state;
         }
         Ok(Report::default())
     }

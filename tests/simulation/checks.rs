@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use pgorch::facts::{
-    ClusterDir, DataDir, InstanceFacts, Observation, OperationRecord, OperationState, Proof,
-    ServerFacts, Setting, Snapshot,
-};
+use pgorch::facts::{OperationRecord, OperationState, Proof, Snapshot};
 use pgorch::inventory::Inventory;
 use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
 use pgorch::operation::{Check, Level, Looked, PRECONDITIONS, Preflight, switchover_checks};
 use pgorch::topology::{ClockOffsets, analyse};
 
 use super::{ASYNC, QUORUM, World};
+use crate::nodes::Spoilt;
 
 /// What a switchover to node2 sees, before it decides.
 struct Seen {
@@ -29,7 +27,7 @@ impl Seen {
         Seen {
             snapshot: world.snapshot("c0"),
             looked: world.looked("c0", &"node2".into()),
-            inventory: world.inventory,
+            inventory: world.inventory.clone(),
             clocks: ClockOffsets::new(),
         }
     }
@@ -47,38 +45,14 @@ impl Seen {
         )
     }
 
-    fn instance(&mut self, name: &str) -> &mut InstanceFacts {
-        match self.snapshot.nodes.get_mut(&HostName::from(name)) {
-            Some(Observation::Seen(facts) | Observation::HostOnly(facts)) => {
-                facts.instance.as_mut().expect("an instance")
-            }
-            _ => panic!("{name} is not seen"),
-        }
-    }
-
-    fn server(&mut self, name: &str) -> &mut ServerFacts {
-        self.instance(name).server.as_mut().expect("a server")
-    }
-
-    fn dir(&mut self, name: &str) -> &mut ClusterDir {
-        match &mut self.instance(name).data_dir {
-            DataDir::Cluster(dir) => dir,
-            other => panic!("{other:?}"),
-        }
-    }
-
     fn asked(&mut self, name: &str) -> &mut Preflight {
         self.looked.nodes.get_mut(&HostName::from(name)).expect("it answered")
     }
+}
 
-    fn unreachable(&mut self, name: &str) {
-        let cause = "timed out".to_owned();
-        self.snapshot.nodes.insert(name.into(), Observation::Unknown { cause });
-    }
-
-    fn set(&mut self, name: &str, parameter: &str, value: &str) {
-        let setting = Setting { raw: value.to_owned(), ..Setting::default() };
-        self.server(name).settings.insert(parameter.to_owned(), setting);
+impl Spoilt for Seen {
+    fn snapshot(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
     }
 }
 
@@ -167,6 +141,7 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 controller: "c".to_owned(),
                 proof: Proof::CleanStop,
                 elected: false,
+                over: false,
                 primary: "node1".into(),
                 candidate: "node3".into(),
                 state: OperationState::Open,
@@ -212,8 +187,8 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
     ),
     (
         |s| {
-            s.set("node2", "max_connections", "200");
-            s.set("node3", "max_connections", "100");
+            s.set("node2", "max_connections", "200", "pgorch.conf");
+            s.set("node3", "max_connections", "100", "pgorch.conf");
         },
         "switchover_parameter_lower",
         Level::Refused,

@@ -1,13 +1,14 @@
-//! `pgorch switchover` and `pgorch resume` as they are, but that they do one step at a time: looks are
+//! `pgorch switchover`, `pgorch failover` and `pgorch resume` as they are, but that they do one step at a time: looks are
 //! [`World::snapshot`], steps are [`World::perform`], and everything between is production code.
 
 use std::sync::Arc;
 
-use pgorch::facts::{OperationRecord, OperationState, Proof};
+use pgorch::facts::{OperationRecord, OperationState, Proof, Snapshot};
 use pgorch::model::HostName;
 use pgorch::operation::{
-    Driver, End, Finished, Identity, Interrupted, Known, Level, Next, Outcome, Roles, Settlement,
-    Step, lower, next_epoch, open_operations, switchover_checks, verify,
+    Accepted, Action, Assessment, Check, Driver, End, Finished, Identity, Interrupted, Known,
+    Level, Next, Outcome, Plan, Report, Roles, Settlement, Step, assess, astray, choose, lower,
+    next_epoch, open_operations, switchover_checks, verify,
 };
 use pgorch::playbook::Playbook;
 use pgorch::topology::{ClockOffsets, analyse};
@@ -44,17 +45,27 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone)]
 enum Task {
     Switchover(HostName),
+    Failover(Option<HostName>, Accepted),
     Resume,
+}
+
+/// What an election goes by: the look of the beginning, and what the operator wants.
+struct Choice {
+    snapshot: Snapshot,
+    found: Assessment,
+    wanted: Option<HostName>,
+    accepted: Accepted,
 }
 
 /// A process on some machine; not to call it any more is to kill it, or to let it sleep.
 pub(crate) struct Controller {
     pub(crate) name: String,
     task: Task,
-    playbook: Arc<Playbook>,
+    playbook: Option<Arc<Playbook>>,
     pub(crate) ended: Option<Ended>,
     driver: Option<Driver>,
     identity: Option<Identity>,
+    choice: Option<Choice>,
     /// While a resumption claims its epoch.
     claiming: Option<Interrupted>,
     /// The steps in hand, and what came of those that are over.
@@ -68,6 +79,12 @@ impl Controller {
         Self::new(name, Task::Switchover(HostName::from(to)))
     }
 
+    /// `to` may be empty: the standby with the most WAL.
+    pub(crate) fn failover(name: &str, to: &str, accepted: Accepted) -> Self {
+        let wanted = (!to.is_empty()).then(|| HostName::from(to));
+        Self::new(name, Task::Failover(wanted, accepted))
+    }
+
     pub(crate) fn resume(name: &str) -> Self {
         Self::new(name, Task::Resume)
     }
@@ -76,10 +93,11 @@ impl Controller {
         Controller {
             name: name.to_owned(),
             task,
-            playbook: Arc::clone(&super::SHIPPED),
+            playbook: None,
             ended: None,
             driver: None,
             identity: None,
+            choice: None,
             claiming: None,
             batch: Vec::new(),
             sent: Vec::new(),
@@ -87,7 +105,7 @@ impl Controller {
     }
 
     pub(crate) fn with(mut self, playbook: Arc<Playbook>) -> Self {
-        self.playbook = playbook;
+        self.playbook = Some(playbook);
         self
     }
 
@@ -95,6 +113,11 @@ impl Controller {
         if let Some(driver) = &mut self.driver {
             driver.interrupt();
         }
+    }
+
+    /// The first step in hand, which is sent next.
+    pub(crate) fn next(&self) -> Option<&Step> {
+        self.batch.iter().find(|(_, outcome)| outcome.is_none()).map(|(step, _)| step)
     }
 
     /// To its end, with nothing in the way.
@@ -118,6 +141,7 @@ impl Controller {
         if self.driver.is_none() {
             match self.task.clone() {
                 Task::Switchover(to) => self.begin(world, &to),
+                Task::Failover(to, accepted) => self.replace(world, to, accepted),
                 Task::Resume => self.find(world),
             }
         } else {
@@ -131,67 +155,125 @@ impl Controller {
         }
     }
 
-    fn identity(&self, world: &mut World, primary: &HostName, candidate: &HostName) -> Identity {
+    fn identity(&self, world: &mut World, kind: &str, roles: &Roles) -> Identity {
         world.operations += 1;
         let record = OperationRecord {
             id: format!("op{}", world.operations),
-            kind: "switchover".to_owned(),
+            kind: kind.to_owned(),
             controller: self.name.clone(),
-            primary: primary.clone(),
-            candidate: candidate.clone(),
+            primary: roles.primary.clone(),
+            candidate: roles.candidate.clone(),
             state: OperationState::Open,
-            proof: Proof::CleanStop,
+            proof: roles.proof,
             elected: false,
+            over: false,
             started: String::new(),
         };
         let epoch = next_epoch(&world.snapshot(&self.name));
         Identity { epoch, record, replaces: Vec::new() }
     }
 
+    /// The plan that the playbook of its kind makes of these roles.
+    fn plan(&self, world: &World, kind: &str, roles: &Roles) -> Plan {
+        let shipped = if kind == "failover" { &super::FAILOVER } else { &super::SWITCHOVER };
+        let playbook = self.playbook.as_ref().unwrap_or(shipped);
+        lower(kind, playbook, world.inventory, roles).expect("a plan")
+    }
+
     /// `change_over` of cli/switchover.rs.
     fn begin(&mut self, world: &mut World, to: &HostName) {
         let snapshot = world.snapshot(&self.name);
-        let topology = analyse(&world.inventory, &snapshot);
+        let topology = analyse(world.inventory, &snapshot);
         if topology.primary.as_ref() == Some(to) {
             self.ended = Some(Ended::Nothing);
             return;
         }
         let looked = world.looked(&self.name, to);
         let clocks = ClockOffsets::new();
-        let checks =
-            switchover_checks(&world.inventory, &snapshot, &topology, to, &looked, &clocks);
-        let refused = checks.iter().filter(|c| c.level == Level::Refused);
-        let refused: Vec<String> = refused.map(|c| format!("{}: {}", c.code, c.message)).collect();
+        let checks = switchover_checks(world.inventory, &snapshot, &topology, to, &looked, &clocks);
+        let refused = refused(&checks);
         let Some(primary) = topology.primary.clone().filter(|_| refused.is_empty()) else {
             self.ended = Some(Ended::Refused(refused));
             return;
         };
-        let roles = Roles::seen(&world.inventory, &snapshot, &primary, to, Proof::CleanStop);
-        let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
+        let roles = Roles::seen(world.inventory, &snapshot, &primary, to, Proof::CleanStop);
+        let plan = self.plan(world, "switchover", &roles);
         verify(&plan).expect("a safe plan");
-        self.identity = Some(self.identity(world, &primary, to));
+        self.identity = Some(self.identity(world, "switchover", &roles));
         self.driver = Some(Driver::new(plan));
         world.tell(format!("{} looks: {to} instead of {primary}", self.name));
+    }
+
+    /// `replace` of cli/failover.rs.
+    fn replace(&mut self, world: &mut World, wanted: Option<HostName>, accepted: Accepted) {
+        let snapshot = world.snapshot(&self.name);
+        let topology = analyse(world.inventory, &snapshot);
+        let assessed = assess(world.inventory, &snapshot, &topology, wanted.as_ref(), accepted);
+        let found = match assessed {
+            Ok((found, _)) => found,
+            Err(checks) => {
+                self.ended = Some(Ended::Refused(refused(&checks)));
+                return;
+            }
+        };
+        let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
+        let first = first.expect("a candidate");
+        let roles = Roles::seen(world.inventory, &snapshot, &found.primary, &first, found.proof);
+        let plan = self.plan(world, "failover", &roles);
+        if let Err(why) = verify(&plan) {
+            self.ended = Some(Ended::Refused(vec![why]));
+            return;
+        }
+        let identity = self.identity(world, "failover", &roles);
+        world.accepted.insert(identity.record.id.clone(), accepted);
+        world.tell(format!(
+            "{} looks: {first} instead of {} ({:?})",
+            self.name, found.primary, found.proof
+        ));
+        self.identity = Some(identity);
+        self.driver = Some(Driver::new(plan));
+        self.choice = Some(Choice { snapshot, found, wanted, accepted });
+    }
+
+    /// `choose` of cli/failover.rs.
+    fn elect(&mut self, world: &mut World) {
+        let (Some(driver), Some(choice)) = (&self.driver, &self.choice) else { return };
+        let Choice { snapshot, found, wanted, accepted } = choice;
+        let known = driver.known();
+        let chosen = choose(world.inventory, found, known, wanted.as_ref(), *accepted);
+        let plan = chosen.and_then(|chosen| {
+            let to = &chosen.candidate;
+            let roles = Roles::seen(world.inventory, snapshot, &found.primary, to, found.proof);
+            let plan = self.plan(world, "failover", &roles);
+            verify(&plan).map(|()| plan)
+        });
+        world.tell(match &plan {
+            Ok(plan) => format!("{} elects {}", self.name, plan.roles.candidate),
+            Err(why) => format!("{} elects nobody: {why}", self.name),
+        });
+        if let (Ok(plan), Some(identity)) = (&plan, &mut self.identity) {
+            identity.elect(&plan.roles.candidate);
+        }
+        if let Some(driver) = &mut self.driver {
+            driver.elected(plan);
+        }
     }
 
     /// `go_on` of cli/switchover.rs, up to the claim.
     fn find(&mut self, world: &mut World) {
         let snapshot = world.snapshot(&self.name);
-        let Some(interrupted) = Interrupted::find(&world.inventory, &snapshot, None) else {
+        let Some(interrupted) = Interrupted::find(world.inventory, &snapshot, None) else {
             self.ended = Some(Ended::Nothing);
             return;
         };
         let record = interrupted.record.clone();
-        let roles = Roles::seen(
-            &world.inventory,
-            &snapshot,
-            &record.primary,
-            &record.candidate,
-            record.proof,
-        );
-        let identity = self.identity(world, &record.primary, &record.candidate);
-        self.identity = Some(Identity { replaces: open_operations(&snapshot), ..identity });
-        self.driver = Some(Driver::claiming(&record.kind, &roles, interrupted.needed()));
+        let OperationRecord { kind, primary, candidate, proof, .. } = &record;
+        let roles = Roles::seen(world.inventory, &snapshot, primary, candidate, *proof);
+        let mut identity = self.identity(world, kind, &roles);
+        identity.replaces = open_operations(&snapshot);
+        identity.record.over = interrupted.over;
+        self.identity = Some(identity);
+        self.driver = Some(Driver::claiming(kind, &roles, interrupted.needed()));
         world.tell(format!("{} resumes {} over {}", self.name, record.id, interrupted.over));
         self.claiming = Some(interrupted);
     }
@@ -200,26 +282,29 @@ impl Controller {
     fn settle(&mut self, world: &mut World, interrupted: &Interrupted, claimed: &Known) {
         let snapshot = world.snapshot(&self.name);
         let settlement = interrupted.settle(&snapshot);
+        let OperationRecord { kind, primary, candidate, proof, .. } = &interrupted.record;
+        world.tell(format!("{} finds: {settlement:?}", self.name));
         let new_primary = match &settlement {
             Settlement::Refuse { why, .. } => {
                 self.ended = Some(Ended::Refused(vec![why.clone()]));
                 return;
             }
             Settlement::Finish { primary } => primary,
-            Settlement::Undo => &interrupted.record.candidate,
+            Settlement::Undo => candidate,
         };
-        let primary = &interrupted.record.primary;
-        let roles =
-            Roles::seen(&world.inventory, &snapshot, primary, new_primary, Proof::CleanStop);
-        let plan = lower("switchover", &self.playbook, &world.inventory, &roles).expect("a plan");
+        let roles = Roles::seen(world.inventory, &snapshot, primary, new_primary, *proof);
+        let plan = self.plan(world, kind, &roles);
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => {
-                Driver::sweeping(plan, &world.inventory, claimed)
+                Driver::sweeping(plan, world.inventory, claimed)
             }
-            Settlement::Undo => Driver::undoing(plan, &world.inventory, claimed),
-            _ => Driver::after_promotion(plan, claimed),
+            Settlement::Undo => Driver::undoing(plan, world.inventory, claimed),
+            _ => Driver::after_promotion(
+                plan,
+                claimed,
+                astray(world.inventory, &snapshot, new_primary),
+            ),
         });
-        world.tell(format!("{} settles: {settlement:?}", self.name));
     }
 
     fn send(&mut self, world: &mut World, fate: Fate, choice: usize) {
@@ -232,7 +317,8 @@ impl Controller {
         let known = driver.known().clone();
         let (me, host) = (self.name.clone(), step.host.clone());
         let gone = |why: &str| Outcome::Unknown(why.to_owned());
-        let arrives = world.nodes[&host].on && world.passes(&me, host.as_str());
+        let here = matches!(step.action, Action::Stonith { .. } | Action::ControllerHook { .. });
+        let arrives = here || world.alive(&host) && world.passes(&me, host.as_str());
         let outcome = match fate {
             Fate::Refused => Outcome::Failed("no connection".to_owned()),
             Fate::Late => {
@@ -245,6 +331,12 @@ impl Controller {
             }
             Fate::Swallowed => gone("swallowed"),
             _ if !arrives => gone("no answer"),
+            Fate::Fine | Fate::Lost if here => match (at_home(world, &step, &identity), fate) {
+                (Ok(()), Fate::Fine) => Outcome::Done(Report::default()),
+                (Err(why), Fate::Fine) => Outcome::Failed(why),
+                _ => gone("it was killed"),
+            },
+            Fate::Dies(_) if here => Outcome::Failed("it was killed".to_owned()),
             Fate::Fine | Fate::Lost | Fate::Dies(_) => {
                 world.fuel = if let Fate::Dies(fuel) = fate { Some(fuel) } else { None };
                 let outcome = world.perform(&step, &identity, &known);
@@ -286,7 +378,7 @@ impl Controller {
                 Next::Run { steps, .. } => {
                     self.batch = steps.into_iter().map(|s| (s, None)).collect();
                 }
-                Next::Elect => panic!("a switchover elects nobody\n{}", world.story()),
+                Next::Elect => self.elect(world),
                 Next::Finished(finished) => match self.claiming.take() {
                     Some(interrupted) if finished.end == End::Done => {
                         let claimed = driver.known().clone();
@@ -296,11 +388,28 @@ impl Controller {
                         }
                     }
                     _ => {
+                        if matches!(finished.end, End::Done | End::Undone | End::Refused) {
+                            world.nobody_waits(&self.sent);
+                        }
+                        world.nobody_is_forgotten();
                         self.ended = Some(Ended::Operation(finished));
                         return;
                     }
                 },
             }
         }
+    }
+}
+
+fn refused(checks: &[Check]) -> Vec<String> {
+    let refused = checks.iter().filter(|c| c.level == Level::Refused);
+    refused.map(|c| format!("{}: {}", c.code, c.message)).collect()
+}
+
+/// A command that the controller runs itself.
+fn at_home(world: &mut World, step: &Step, identity: &Identity) -> Result<(), String> {
+    match &step.action {
+        Action::Stonith { .. } => world.switch_off(&step.host, &identity.record.id),
+        _ => Ok(()),
     }
 }

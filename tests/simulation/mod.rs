@@ -1,29 +1,42 @@
 //! Operations in a world of values: the production planner, driver and decisions against nodes, links
 //! and controllers that fail at every point, thousands of times in seconds.
 //!
-//! [`world`] is nodes, WAL, links and a writer; [`act`] is what each step does to a node, in the order
-//! of `src/operation/scripts`, and where it may stop half-way; [`controller`] is `pgorch switchover`
-//! and `pgorch resume`, one step at a time; [`seen`] is what a look shows. After everything that
-//! happens [`World::check`] holds; at the end [`healed`] requires a whole cluster.
+//! [`world`] is what there is, [`wal`] how WAL and commits move, [`hosts`] what happens to machines and
+//! servers; [`act`], [`replace`] and [`pooler`] are what each step does, in the order of
+//! `src/operation/scripts`, [`sync`] those of quorum replication, and where it may stop half-way; [`seen`] is what a look shows;
+//! [`controller`] is `pgorch switchover`, `failover` and `resume`, one step at a time. After everything
+//! that happens [`World::check`](world::World::check) holds ([`always`]); at the end [`healed`] requires
+//! a whole cluster ([`heal`]).
 //!
 //! `PGORCH_SEED` repeats one random schedule, `PGORCH_SCHEDULES` says how many there are.
+//! `PGORCH_SIMULATION=full` tries every combination; without it the larger tables are thinned, the same
+//! way each time.
 
 mod act;
+mod always;
 mod cases;
 mod checks;
-
 mod controller;
+mod elections;
+mod failover;
+mod heal;
+mod hosts;
+mod pooled;
+mod pooler;
+mod quorum;
 mod random;
+mod replace;
 mod rules;
-
 mod seen;
+mod sync;
+mod wal;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use pgorch::inventory::Inventory;
-use pgorch::operation::End;
+use pgorch::operation::{Accepted, End};
 use pgorch::playbook::Playbook;
 use pgorch::syntax::Source;
 
@@ -62,15 +75,57 @@ nodes:
   node4: { host: 198.18.0.4, follow: node3 }
 ";
 
-const ALL: [&str; 3] = [ASYNC, QUORUM, CASCADE];
+/// Two, and a host whose vote makes a majority where one of them is gone.
+const WITNESS: &str = "
+cluster: sim
+postgres: { version: 15 }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+witnesses:
+  w1: { host: 198.18.0.8 }
+";
+
+/// Three, with clients behind a pooler.
+const POOLED: &str = "
+cluster: sim
+postgres: { version: 15 }
+routing: { poolers: { lb1: { kind: pgbouncer } } }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+  node3: { host: 198.18.0.3 }
+hosts:
+  lb1: { host: 198.18.0.9 }
+";
+
+/// Three, a command that switches hosts off, and nothing that may be lost knowingly.
+const STONITH: &str = "
+cluster: sim
+postgres: { version: 15 }
+failover:
+  maximum_lag_on_failover: 0
+  stonith: { command: 'off' }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+  node3: { host: 198.18.0.3 }
+";
+
+/// What switchovers are tried on.
+const ALL: [&str; 4] = [ASYNC, QUORUM, CASCADE, WITNESS];
+const EVERY: [&str; 6] = [ASYNC, QUORUM, CASCADE, WITNESS, POOLED, STONITH];
 
 /// Read once: the simulation makes tens of thousands of worlds.
 static INVENTORIES: LazyLock<BTreeMap<&str, Inventory>> =
-    LazyLock::new(|| ALL.into_iter().map(|text| (text, inventory(text))).collect());
-static SHIPPED: LazyLock<Arc<Playbook>> = LazyLock::new(|| {
-    let text = pgorch::playbook::shipped("playbooks/switchover.yml").expect("shipped");
-    Arc::new(playbook(text))
-});
+    LazyLock::new(|| EVERY.into_iter().map(|text| (text, inventory(text))).collect());
+static SWITCHOVER: LazyLock<Arc<Playbook>> = LazyLock::new(|| shipped("switchover"));
+static FAILOVER: LazyLock<Arc<Playbook>> = LazyLock::new(|| shipped("failover"));
+
+fn shipped(kind: &str) -> Arc<Playbook> {
+    let path = format!("playbooks/{kind}.yml");
+    Arc::new(playbook(pgorch::playbook::shipped(&path).expect("shipped")))
+}
 
 fn inventory(text: &str) -> Inventory {
     let source = Source::new("inventory.yml", text);
@@ -84,6 +139,16 @@ fn playbook(text: &str) -> Playbook {
         .unwrap_or_else(|e| panic!("{}", pgorch::syntax::render(&e)))
 }
 
+/// Whether this combination is tried: all are in a full run, else one of so many.
+fn picked(of: u64, title: &str) -> bool {
+    static FULL: LazyLock<bool> =
+        LazyLock::new(|| std::env::var("PGORCH_SIMULATION").is_ok_and(|wanted| wanted == "full"));
+    // FNV-1a (public domain).
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = title.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    *FULL || (hash >> 20).is_multiple_of(of)
+}
+
 /// All hosts and links are back: what is late arrives, `resume` is called until it has nothing to do,
 /// then `apply`; after that nothing is left of whatever happened.
 #[track_caller]
@@ -93,11 +158,17 @@ fn healed(world: &mut World) {
     world.whole(Rest::Nothing);
 }
 
-/// The same after any number of operations, with `rejoin` for nodes that an earlier one than the last
-/// has fenced.
+/// The same after any number of operations, or a failover, with `rejoin` for nodes that were fenced or
+/// left behind.
 #[track_caller]
 fn healed_and_rejoined(world: &mut World) {
     settled(world);
+    if world.primaries().count() == 0 && !world.start_all() {
+        // Nobody may be started: another one takes over.
+        let accepted = Accepted { data_loss: true, ..Accepted::default() };
+        let mut failover = Controller::failover("healer", "", accepted);
+        failover.run(world);
+    }
     world.rejoin();
     world.apply();
     world.whole(Rest::SlotsOfStandbys);
@@ -107,6 +178,7 @@ fn healed_and_rejoined(world: &mut World) {
 fn settled(world: &mut World) {
     world.mend();
     for _ in 0..8 {
+        world.stop_the_stale();
         let mut resume = Controller::resume("healer");
         resume.run(world);
         match &resume.ended {
@@ -115,7 +187,8 @@ fn settled(world: &mut World) {
                 // A promotion was asked for and never begun; the step's message says what ends that.
                 world.restart_standbys();
             }
-            _ => {}
+            // What does not answer is brought back, as the hint says.
+            _ => world.start_what_is_down(),
         }
     }
     panic!("resume does not come to an end\n{}", world.story());

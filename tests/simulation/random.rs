@@ -1,10 +1,12 @@
 //! Schedules that nobody thought of.
 
 use pgorch::model::HostName;
+use pgorch::operation::Accepted;
 
-use super::{ALL, Controller, Fate, World, healed_and_rejoined};
+use super::world::Stonith;
+use super::{Controller, EVERY, Fate, World, healed_and_rejoined};
 
-const SCHEDULES: u64 = 3000;
+const SCHEDULES: u64 = 400;
 /// Things that happen in one of them.
 const EVENTS: usize = 140;
 
@@ -72,18 +74,51 @@ fn fate(dice: &mut Dice) -> Fate {
 
 fn controller(dice: &mut Dice, number: usize, hosts: &[HostName]) -> Controller {
     let name = format!("c{}", number % 3);
-    match dice.percent(35) {
-        true => Controller::resume(&name),
-        false => Controller::switchover(&name, dice.of(hosts).as_str()),
+    match dice.below(10) {
+        0..3 => Controller::resume(&name),
+        3..7 => Controller::switchover(&name, dice.of(hosts).as_str()),
+        _ => {
+            let to = if dice.percent(60) { String::new() } else { dice.of(hosts).0 };
+            let accepted =
+                Accepted { split_brain_risk: dice.percent(50), data_loss: dice.percent(20) };
+            Controller::failover(&name, &to, accepted)
+        }
+    }
+}
+
+/// Something that a node may get over by itself.
+fn trouble(dice: &mut Dice, world: &mut World, host: &HostName) {
+    let on = dice.percent(50);
+    match dice.below(5) {
+        0 => world.kill_server(host),
+        1 => world.freeze(host, on),
+        2 => world.pause(host, on),
+        3 => world.nodes[host].stalled = on,
+        _ => {
+            for pooler in world.poolers.values_mut() {
+                match dice.below(3) {
+                    0 => pooler.stop(),
+                    1 => pooler.start(),
+                    _ => pooler.stubborn = on,
+                }
+            }
+        }
     }
 }
 
 /// Whether another node was the primary at some time.
 fn schedule(seed: u64) -> bool {
     let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let text = dice.of(&ALL);
+    let text = dice.of(&EVERY);
     let mut world = World::new(text, format!("PGORCH_SEED={seed}"));
     let hosts = world.names();
+    let machines = world.machines();
+    world.stonith = dice.of(&[
+        Stonith::SwitchesOff,
+        Stonith::SwitchesOff,
+        Stonith::Fails,
+        Stonith::FailsAndIsOff,
+    ]);
     let calm = dice.percent(30);
     let mut controllers = vec![controller(&mut dice, 0, &hosts)];
     let mut made = 1;
@@ -101,10 +136,14 @@ fn schedule(seed: u64) -> bool {
                 let most = dice.below(4);
                 world.receive(&host, most);
             }
-            82 if !calm => world.power_off(&host),
-            83..86 => world.power_on(&host),
-            86..88 if !calm => {
-                let mut parties: Vec<String> = hosts.iter().map(|h| h.0.clone()).collect();
+            82 if !calm => world.power_off(&dice.of(&machines)),
+            83..85 => world.power_on(&dice.of(&machines)),
+            85 => {
+                world.start_server(&host);
+            }
+            86 if !calm => trouble(&mut dice, &mut world, &host),
+            87 if !calm => {
+                let mut parties: Vec<String> = machines.iter().map(|h| h.0.clone()).collect();
                 parties.extend(["c0", "c1", "c2"].map(str::to_owned));
                 let cut = (dice.of(&parties), dice.of(&parties));
                 world.tell(format!("cut {cut:?}"));

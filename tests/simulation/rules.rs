@@ -1,34 +1,36 @@
 //! The small pure parts, by tables: the plan from the playbook, what a plan may not be, what to do
 //! about an interrupted operation, and what a step's output means.
 
-use pgorch::facts::{Observation, OperationRecord, OperationState, Proof, Setting};
-use pgorch::model::{HostName, Lsn, Timeline};
+use pgorch::facts::{
+    EpochFacts, OperationRecord, OperationState, Proof, witness_epoch, witness_fragment,
+};
+use pgorch::model::{Answer, Ask, HostName, Lsn, Timeline};
 use pgorch::operation::{
-    Accepted, Action, Confirmed, Interrupted, Outcome, Plan, Roles, Settlement, Stage, Step,
-    assess, elect, lower, next_epoch, open_operations, read_outcome, verify,
+    Action, Interrupted, Outcome, Plan, Roles, Settlement, Stage, Step, lower, next_epoch,
+    open_operations, read_outcome, verify,
 };
 
 use super::world::Server;
-use super::{ASYNC, CASCADE, QUORUM, World, playbook};
+use super::{ASYNC, CASCADE, QUORUM, WITNESS, World, playbook};
 
-fn host(name: &str) -> HostName {
+pub(super) fn host(name: &str) -> HostName {
     HostName::from(name)
 }
 
 fn plan(text: &str, to: &str) -> Plan {
     let world = World::new(text, "");
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host(to),
         Proof::CleanStop,
     );
-    lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan")
+    lower("switchover", &super::SWITCHOVER, world.inventory, &roles).expect("a plan")
 }
 
 /// `stage: host action, ...` a line.
-fn lines(plan: &Plan) -> Vec<String> {
+pub(super) fn lines(plan: &Plan) -> Vec<String> {
     let step = |s: &Step| format!("{} {}", s.host, s.action.name());
     let steps = |s: &Stage| s.steps.iter().map(step).collect::<Vec<_>>().join(", ");
     plan.stages.iter().filter(|s| !s.steps.is_empty()).map(steps).collect()
@@ -88,13 +90,13 @@ fn a_plan_knows_the_inventory() {
     let mut world = World::new(ASYNC, "");
     world.power_off(&host("node3"));
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host("node2"),
         Proof::CleanStop,
     );
-    let plan = lower("switchover", &super::SHIPPED, &world.inventory, &roles).expect("a plan");
+    let plan = lower("switchover", &super::SWITCHOVER, world.inventory, &roles).expect("a plan");
     assert!(plan.steps().all(|(_, s)| s.host != host("node3")));
     verify(&plan).expect("two of three are enough");
 }
@@ -103,7 +105,7 @@ fn a_plan_knows_the_inventory() {
 fn a_task_without_a_place_in_an_operation_is_named() {
     let world = World::new(ASYNC, "");
     let roles = Roles::seen(
-        &world.inventory,
+        world.inventory,
         &world.snapshot("c0"),
         &host("node1"),
         &host("node2"),
@@ -115,8 +117,7 @@ fn a_task_without_a_place_in_an_operation_is_named() {
         ("command: \"unclosed 'quote\"", "never closed"),
     ] {
         let text = format!("- hosts: primary\n  tasks:\n    - name: It\n      {task}\n");
-        let error =
-            lower("switchover", &playbook(&text), &world.inventory, &roles).expect_err(task);
+        let error = lower("switchover", &playbook(&text), world.inventory, &roles).expect_err(task);
         assert!(error.contains(words) && error.contains("switchover.yml:"), "{error}");
     }
 }
@@ -224,6 +225,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         controller: "c0".to_owned(),
         proof: Proof::CleanStop,
         elected: false,
+        over: false,
         primary: host("node1"),
         candidate: host(candidate),
         state,
@@ -235,7 +237,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
 fn stored(all: &[(&str, u64, &str, OperationState)]) -> World {
     let mut world = World::new(ASYNC, "");
     for (node, epoch, id, state) in all {
-        let stored = &mut world.nodes[&host(node)].epoch;
+        let stored = &mut world.hosts[&host(node)].epoch;
         stored.epoch = *epoch;
         stored.operation = Some(record(id, "node2", *state));
     }
@@ -262,17 +264,52 @@ fn the_newest_open_operation_is_found() {
     ];
     for (all, expected) in table {
         let world = stored(all);
-        let found = Interrupted::find(&world.inventory, &world.snapshot("c0"), None);
+        let found = Interrupted::find(world.inventory, &world.snapshot("c0"), None);
         let found = found.as_ref().map(|i| (i.record.id.as_str(), i.over));
         assert_eq!(found, expected, "{all:?}");
     }
     let world = stored(&[("node1", 4, "a", Open), ("node2", 6, "b", Open)]);
     let snapshot = world.snapshot("c0");
-    let named = Interrupted::find(&world.inventory, &snapshot, Some("a")).expect("by its id");
+    let named = Interrupted::find(world.inventory, &snapshot, Some("a")).expect("by its id");
     assert_eq!(named.record.id, "a");
-    assert!(Interrupted::find(&world.inventory, &snapshot, Some("c")).is_none());
+    assert!(Interrupted::find(world.inventory, &snapshot, Some("c")).is_none());
     assert_eq!(next_epoch(&snapshot), 7);
     assert_eq!(open_operations(&snapshot), ["a", "b"]);
+}
+
+/// What only a witness has stored counts as what a node has.
+#[test]
+fn witnesses_tell_too() {
+    let mut world = World::new(WITNESS, "");
+    let stored = &mut world.hosts[&host("w1")].epoch;
+    (stored.epoch, stored.operation) = (7, Some(record("a", "node2", OperationState::Open)));
+    let snapshot = world.snapshot("c0");
+    let found = Interrupted::find(world.inventory, &snapshot, None).expect("the operation");
+    assert_eq!((found.record.id.as_str(), found.over), ("a", false));
+    assert_eq!(next_epoch(&snapshot), 8);
+    assert_eq!(open_operations(&snapshot), ["a"]);
+    // One that cannot be reached tells nothing, and is sent nothing.
+    world.cut(&["c0"], &["w1"]);
+    let snapshot = world.snapshot("c0");
+    assert!(Interrupted::find(world.inventory, &snapshot, None).is_none());
+    let (one, two) = (host("node1"), host("node2"));
+    let roles = Roles::seen(world.inventory, &snapshot, &one, &two, Proof::CleanStop);
+    assert_eq!(roles.absent, [host("w1")]);
+    // The file that its scripts write, as it is read.
+    let dir = tempfile::tempdir().expect("a directory");
+    let home = dir.path().display().to_string();
+    let ask = || {
+        let fragment = witness_fragment(&home);
+        let Ask::Sh { script, .. } = &fragment.ask else { panic!("{fragment:?}") };
+        let ran = std::process::Command::new("sh").args(["-c", script.as_str()]).output();
+        let stdout = String::from_utf8(ran.expect("sh").stdout).expect("text");
+        witness_epoch(&Answer { rc: 0, stdout, stderr: String::new() })
+    };
+    assert_eq!(ask(), EpochFacts::default());
+    let record = record("a", "node2", OperationState::Done);
+    let line = serde_json::to_string(&record).expect("json");
+    std::fs::write(dir.path().join("epoch"), format!("7\n{line}\n")).expect("written");
+    assert_eq!(ask(), EpochFacts { epoch: 7, operation: Some(record) });
 }
 
 #[test]
@@ -358,6 +395,13 @@ fn what_a_step_says() {
     assert_eq!((shutdown.checkpoint, shutdown.timeline), (Lsn(0x1_0000_00A0), Timeline(2)));
     let promoted = report(&promote, "timeline=7\ndone=\n").promoted.expect("promoted");
     assert_eq!(promoted.timeline, Timeline(7));
+    // A history file is there before anything of its timeline is.
+    let history = "history_of=00000003.history\nancestor=1 0/50\nancestor=2 0/70\n";
+    for (lsn, timeline) in [("0/70", 2), ("0/71", 3), ("0/50", 2)] {
+        let told = format!("end_timeline=2\nend_lsn={lsn}\n{history}done=\n");
+        let end = report(&Action::Position, &told).end.expect("an end");
+        assert_eq!(end.0, Timeline(timeline), "{lsn}");
+    }
     let slots = Action::Slots { names: Vec::new(), kept: Vec::new() };
     assert_eq!(report(&slots, "made=a\nmade=b\ndone=\n").made, ["a", "b"]);
     let settle = Action::Settle { seconds: 1 };
@@ -365,117 +409,4 @@ fn what_a_step_says() {
     assert!(asked.not_promoted && !asked.changed);
     assert!(report(&Action::Claim, "done=\n").changed);
     assert!(!report(&Action::Claim, "unchanged=1\ndone=\n").changed);
-}
-
-/// A failover of a primary that is off, as `proof` has it.
-fn failover(world: &World, proof: Proof) -> Plan {
-    let text = pgorch::playbook::shipped("playbooks/failover.yml").expect("shipped");
-    let snapshot = world.snapshot("c0");
-    let (old, new) = (host("node1"), host("node2"));
-    let roles = Roles::seen(&world.inventory, &snapshot, &old, &new, proof);
-    lower("failover", &playbook(text), &world.inventory, &roles).expect("a plan")
-}
-
-#[test]
-fn a_failover_that_asks_enough_standbys_has_them_receive_nothing_first() {
-    let mut world = World::new(QUORUM, "");
-    world.power_off(&host("node1"));
-    let plan = failover(&world, Proof::Quorum);
-    assert_eq!(
-        lines(&plan),
-        [
-            "node2 claim, node3 claim",
-            "node2 revoke, node3 revoke",
-            "node2 position, node3 position",
-            "node2 slots",
-            "node2 sync_record, node3 sync_record",
-            "node2 sync_standbys",
-            "node2 promote",
-            "node2 follow_nobody, node3 follow",
-            "node2 wait_sync",
-            "node2 sync_record, node3 sync_record",
-            "node2 record",
-            "node2 release, node3 release",
-        ]
-    );
-    verify(&plan).expect("safe");
-    let mut plan = plan;
-    for stage in &mut plan.stages {
-        stage.steps.retain(|s| s.action != Action::Revoke || s.host != host("node3"));
-    }
-    let why = verify(&plan).expect_err("node3 goes on");
-    assert!(why.contains("while node3 may still receive"), "{why}");
-}
-
-#[test]
-fn a_lost_primary_needs_no_flag_where_enough_standbys_answer() {
-    // What standbys are configured to says who the primary was.
-    let seen = |world: &World| {
-        let mut snapshot = world.snapshot("c0");
-        for seen in snapshot.nodes.values_mut() {
-            let Observation::Seen(facts) = seen else { continue };
-            let server = facts.instance.as_mut().and_then(|i| i.server.as_mut());
-            let raw = "host=198.18.0.1 port=5432".to_owned();
-            let conninfo = Setting { raw, ..Setting::default() };
-            let settings = &mut server.expect("a server").settings;
-            settings.insert("primary_conninfo".to_owned(), conninfo);
-        }
-        snapshot
-    };
-    let assessed = |text: &str, gone: &[&str]| {
-        let mut world = World::new(text, "");
-        gone.iter().for_each(|n| world.power_off(&host(n)));
-        let snapshot = seen(&world);
-        let topology = pgorch::topology::analyse(&world.inventory, &snapshot);
-        let accepted = Accepted::default();
-        assess(&world.inventory, &snapshot, &topology, None, accepted).map(|(found, _)| found)
-    };
-    let found = assessed(QUORUM, &["node1"]).expect("a proof");
-    assert_eq!(found.proof, Proof::Quorum);
-    let said = found.evidence.join("\n");
-    assert!(said.contains("every confirmed commit is on a standby that answers"), "{said}");
-    let why = assessed(ASYNC, &["node1"]).expect_err("no proof");
-    assert!(why.iter().any(|c| c.code == "failover_unproved"), "{why:?}");
-    let why = assessed(QUORUM, &["node1", "node3"]).expect_err("one of three");
-    assert!(why.iter().any(|c| c.code == "failover_voters"), "{why:?}");
-    let unproved = why.iter().find(|c| c.code == "failover_unproved").expect("no proof");
-    assert!(unproved.message.contains("1 of 3 voters answer"), "{unproved:?}");
-}
-
-#[test]
-fn what_may_be_lost_depends_on_whether_it_was_confirmed() {
-    let world = World::new(QUORUM, "");
-    let old = host("node1");
-    let end = |lsn| (Timeline(1), Lsn(lsn));
-    let ends = |own, next, last| {
-        [("node1", own), ("node2", next), ("node3", last)]
-            .into_iter()
-            .map(|(name, lsn)| (host(name), end(lsn)))
-            .collect()
-    };
-    let far = 64 << 20;
-    let ok = || Some(Ok("2 of 2".to_owned()));
-    let short = || Some(Err("1 of 2".to_owned()));
-    type Row = (Proof, u64, u64, Option<Result<String, String>>, bool, Result<bool, &'static str>);
-    let table: [Row; 8] = [
-        // What the dead primary had beyond its standbys was never confirmed.
-        (Proof::Fenced, far, 5, ok(), false, Ok(true)),
-        (Proof::Fenced, far, 5, None, false, Err("failover_lag")),
-        (Proof::Fenced, far, 5, short(), false, Err("failover_quorum_short")),
-        (Proof::Fenced, far, 5, short(), true, Ok(false)),
-        (Proof::Fenced, 10, 5, short(), false, Ok(false)),
-        // Another one has more.
-        (Proof::Quorum, 10, 20, ok(), false, Err("failover_candidate_behind")),
-        (Proof::Quorum, 10, 5, ok(), false, Ok(true)),
-        // Without enough of them it may go on confirming, whatever is accepted.
-        (Proof::Quorum, 10, 5, short(), true, Err("failover_quorum_short")),
-    ];
-    for (number, (proof, own, last, quorum, data_loss, expected)) in table.into_iter().enumerate() {
-        let confirmed = Confirmed { proof, quorum };
-        let accepted = Accepted { data_loss, ..Accepted::default() };
-        let ends = ends(own, 10, last);
-        let said = elect(&world.inventory, &old, &ends, &host("node2"), &confirmed, accepted);
-        let said = said.map(|e| e.all_confirmed).map_err(|check| check.code);
-        assert_eq!(said, expected, "{number}");
-    }
 }

@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use pgorch::facts::{
-    ClusterDir, ControlData, DataDir, HostFacts, InstanceFacts, NodeFacts, Observation, Receiver,
-    Sender, ServerFacts, Slot, Snapshot, UnitFacts,
+    NodeFacts, Observation, Receiver, Sender, ServerFacts, Setting, Slot, Snapshot,
 };
 use pgorch::inventory::slot_name;
-use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
+use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{Looked, Preflight};
 
-use super::world::{Node, Server, World};
-
-const SYSTEM: SystemIdentifier = SystemIdentifier(7_710_499_155_369_246_763);
-const PID: u32 = 4242;
+use super::world::{Node, Server, World, lsn};
+use crate::nodes;
 
 impl World {
     /// Whether question and answer get through.
     pub(crate) fn reaches(&self, controller: &str, host: &HostName) -> bool {
         let there = self.passes(controller, host.as_str());
-        there && self.passes(host.as_str(), controller) && self.nodes[host].on
+        there && self.passes(host.as_str(), controller) && self.alive(host)
     }
 
     pub(crate) fn snapshot(&self, controller: &str) -> Snapshot {
@@ -27,12 +25,18 @@ impl World {
         for (name, node) in &self.nodes {
             let observation = if !self.reaches(controller, name) {
                 Observation::Unknown { cause: "timed out".to_owned() }
-            } else if node.server == Server::Down {
-                Observation::HostOnly(Box::new(self.facts(name, node)))
-            } else {
+            } else if self.serves(name) {
                 Observation::Seen(Box::new(self.facts(name, node)))
+            } else {
+                Observation::HostOnly(Box::new(self.facts(name, node)))
             };
             snapshot.nodes.insert(name.clone(), observation);
+        }
+        for witness in self.inventory.witnesses.keys() {
+            if self.reaches(controller, witness) {
+                let stored = self.hosts[witness].epoch.clone();
+                snapshot.witnesses.insert(witness.clone(), stored);
+            }
         }
         snapshot
     }
@@ -40,12 +44,11 @@ impl World {
     /// What the preconditions ask besides, of each node that answers.
     pub(crate) fn looked(&self, controller: &str, candidate: &HostName) -> Looked {
         let mut seen = BTreeMap::new();
-        for (name, node) in &self.nodes {
-            if !self.reaches(controller, name) || node.server == Server::Down {
+        for name in self.nodes.keys() {
+            if !self.reaches(controller, name) || !self.serves(name) {
                 continue;
             }
-            let (a, b) = (name.as_str(), candidate.as_str());
-            let linked = self.passes(a, b) && self.passes(b, a) && self.nodes[candidate].on;
+            let linked = self.linked(name, candidate) && self.alive(candidate);
             let reached = if linked { Ok(()) } else { Err("timed out".to_owned()) };
             let preflight = Preflight {
                 free_wal_senders: 10,
@@ -55,65 +58,56 @@ impl World {
             };
             seen.insert(name.clone(), preflight);
         }
-        Looked { nodes: seen, poolers: BTreeMap::new() }
+        let poolers = self.poolers.keys();
+        let poolers = poolers.map(|p| (p.clone(), self.pooler_seen(controller, p)));
+        Looked { nodes: seen, poolers: poolers.collect() }
     }
 
     fn facts(&self, name: &HostName, node: &Node) -> NodeFacts {
-        let timeline = Timeline(node.wal.last().map_or(1, |r| r.timeline));
-        let lsn = lsn(node);
-        let state = match (node.server, node.clean) {
-            (Server::Primary, _) => "in production",
-            (Server::Recovery, _) => "in archive recovery",
-            (Server::Down, true) => "shut down",
-            (Server::Down, false) => "in production",
+        let state = match (node.server, node.clean, node.standby_signal) {
+            (Server::Primary, ..) | (Server::Down, false, false) => "in production",
+            (Server::Recovery, ..) | (Server::Down, false, true) => "in archive recovery",
+            (Server::Down, true, false) => "shut down",
+            (Server::Down, true, true) => "shut down in recovery",
         };
-        let control = ControlData {
-            system_identifier: SYSTEM,
-            state: state.to_owned(),
-            timeline,
-            checkpoint_lsn: lsn,
-            data_checksums: true,
-            ..ControlData::default()
-        };
-        let dir = ClusterDir {
-            major: 15,
-            made_by_pgorch: true,
-            standby_signal: node.standby_signal,
-            control: Some(control),
-            ..ClusterDir::default()
-        };
-        let up = node.server != Server::Down;
-        let unit = UnitFacts {
-            load_state: "loaded".to_owned(),
-            active_state: if up { "active" } else { "inactive" }.to_owned(),
-            file_state: "enabled".to_owned(),
-            main_pid: if up { PID } else { 0 },
-            heeds_fence: true,
-            ..UnitFacts::default()
-        };
-        let instance = InstanceFacts {
-            binary_version: Some("15.20".to_owned()),
-            data_dir: DataDir::Cluster(dir),
-            unit,
-            postmaster_pid: up.then_some(PID),
-            server: up.then(|| self.server(name, node, timeline)),
-            disk_free_bytes: 50 << 30,
-            disk_total_bytes: 100 << 30,
-            epoch: node.epoch.clone(),
-            sync: node.sync.clone(),
-            fenced: node.fence.then(|| "fenced".to_owned()),
-            ..InstanceFacts::default()
-        };
-        let host = HostFacts { hostname: format!("host-{name}"), ..HostFacts::default() };
-        NodeFacts { host, instance: Some(instance) }
+        let at_rest = lsn(node.replayed);
+        // On a primary the start of its last checkpoint, on a standby where replay has come to.
+        let checkpoint = if node.standby_signal { at_rest } else { Lsn(at_rest.0 - 1) };
+        let replayed = Timeline(node.wal[node.replayed - 1].timeline);
+        let mut facts = nodes::running(&format!("host-{name}"), node.standby_signal, lsn(0));
+        let instance = facts.instance.as_mut().expect("an instance");
+        let dir = nodes::dir(instance);
+        (dir.history, dir.wal_timeline) = (node.history.clone(), Some(Timeline(node.timeline())));
+        let control = dir.control.as_mut().expect("a control file");
+        (control.state, control.timeline) = (state.to_owned(), Timeline(node.checkpoint));
+        control.checkpoint_lsn = checkpoint;
+        control.min_recovery_end = node.standby_signal.then_some((replayed, at_rest));
+        if node.server == Server::Down {
+            nodes::stop(instance, "inactive");
+        }
+        match &mut instance.server {
+            Some(server) if self.serves(name) => self.server(name, node, server),
+            Some(_) => {
+                (instance.server, instance.server_error) =
+                    (None, Some("timeout expired".to_owned()));
+            }
+            None => {}
+        }
+        instance.epoch = self.hosts[name].epoch.clone();
+        instance.sync.clone_from(&node.sync);
+        instance.fenced = node.fence.then(|| "fenced".to_owned());
+        instance.revoked = node.revoked.is_some();
+        facts
     }
 
-    fn server(&self, name: &HostName, node: &Node, timeline: Timeline) -> ServerFacts {
-        let address = |n: &HostName| self.inventory.nodes[n].host.address.clone();
+    fn server(&self, name: &HostName, node: &Node, server: &mut ServerFacts) {
+        let address =
+            |n: &HostName| self.inventory.nodes[n].host.address.clone().expect("an address");
+        let in_recovery = node.server == Server::Recovery;
         let upstream = self.streams_from(name);
         let receiver = upstream.map(|up| Receiver {
             status: "streaming".to_owned(),
-            sender_host: address(up).expect("an address"),
+            sender_host: address(up),
             sender_port: 5432,
             slot: Some(slot_name(name)),
             silent_seconds: 0.1,
@@ -133,23 +127,24 @@ impl World {
             active: senders.iter().any(|s| s.application_name == *slot),
             ..Slot::default()
         });
-        ServerFacts {
-            version_num: 150_020,
-            version: "15.20".to_owned(),
-            in_recovery: node.server == Server::Recovery,
-            system_identifier: Some(SYSTEM),
-            timeline: Some(timeline),
-            lsn: Some(lsn(node)),
-            replay_lsn: (node.server == Server::Recovery).then(|| lsn(node)),
-            receiver,
-            slots: slots.collect(),
-            senders,
-            data_directory: Some("/var/lib/pgorch/sim/15/data".to_owned()),
-            ..ServerFacts::default()
-        }
+        // A standby without a receiver tells what its control file has seen.
+        let timeline =
+            if in_recovery && receiver.is_none() { node.checkpoint } else { node.timeline() };
+        let set = |value: &str| Setting { raw: value.to_owned(), ..Setting::default() };
+        let conninfo = match &node.upstream {
+            Some(up) if !node.emptied => format!("host={} port=5432", address(up)),
+            _ => String::new(),
+        };
+        let settings = [
+            ("primary_conninfo".to_owned(), set(&conninfo)),
+            ("synchronous_standby_names".to_owned(), set(&node.sync_in_force.to_string())),
+        ];
+        server.in_recovery = in_recovery;
+        server.timeline = Some(Timeline(timeline));
+        server.lsn = self.told(name);
+        server.replay_lsn = in_recovery.then(|| lsn(node.replayed));
+        (server.receiver, server.slots) = (receiver, slots.collect());
+        server.senders = senders;
+        server.settings = IndexMap::from(settings);
     }
-}
-
-fn lsn(node: &Node) -> Lsn {
-    Lsn(u64::try_from(node.wal.len()).expect("small"))
 }

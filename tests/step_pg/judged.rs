@@ -241,6 +241,27 @@ fn a_standby_follows_its_wanted_upstream() {
     let script = follow.commands[0].script.as_str();
     assert!(script.contains("ALTER SYSTEM RESET \"primary_conninfo\""), "{script}");
     assert!(!script.contains("work_mem"), "{script}");
+    // A revocation whose operation is over is taken back with what it has left; no other is.
+    let emptied = "primary_conninfo = ''\nrestore_command = ''\nwork_mem = 4MB\n";
+    let emptied = [answer(0, &file("auto", "1.0", emptied))];
+    let mut revoked = server(true);
+    revoked.revoked = true;
+    let with = |instance| {
+        let mut world = running();
+        put(&mut world, "node2", instance);
+        world.judge("node2", "follow", Value::Null, &emptied)
+    };
+    let follow = change(with(revoked.clone()));
+    let script = follow.commands[0].script.as_str();
+    assert!(
+        script.contains("RESET \"restore_command\"") && !script.contains("work_mem"),
+        "{script}"
+    );
+    assert!(follow.commands[1].script.as_str().contains("node2.revoked"));
+    let record = json!({ "id": "a", "kind": "failover", "controller": "c", "primary": "node1",
+        "candidate": "node2", "state": "open", "started": "" });
+    revoked.epoch.operation = serde_json::from_value(record).expect("a record");
+    assert!(refused(with(revoked)).contains("receive nothing any more, and is not over"));
     // The primary follows nobody.
     satisfied(world.judge("node1", "follow", Value::Null, std::slice::from_ref(&nothing)));
     let left = answer(0, &file("file", "1.0", "primary_conninfo = 'host=x'\n"));

@@ -13,14 +13,18 @@ if [ -z "$receive" ]; then
   [ -n "$receive" ] || fail 'it cannot tell where its WAL ends: pg_waldump finds no end'
 fi
 # The control file shows a new timeline only after the next restartpoint; the history file is there
-# from the moment that the standby follows it.
+# from the moment that the standby follows it, which may be before it has anything of it.
+newest=
 for file in "$dir"/pg_wal/????????.history; do
-  [ -f "$file" ] || continue
-  name=${file##*/}
-  number=$(printf '%d' "0x${name%.history}" 2>/dev/null) || continue
-  [ "$number" -le "$timeline" ] || timeline=$number
+  [ ! -f "$file" ] || newest=$file
 done
+if [ -n "$newest" ]; then
+  say history_of "${newest##*/}"
+  while read -r number end rest; do
+    case $number in '' | *[!0-9]*) ;; *) say ancestor "$number $end" ;; esac
+  done <"$newest"
+fi
 say end_timeline "$timeline"
 say end_lsn "$receive"
 say replay_lsn "$replay"
-say done "WAL ends at $receive on timeline $timeline"
+say done "WAL ends at $receive"

@@ -60,7 +60,8 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     if ctx.primary == Some(ctx.host) {
         return primary(ctx, node, current, loaded);
     }
-    if common::instance(ctx).is_some_and(|i| i.revoked) {
+    let revoked = common::instance(ctx).filter(|i| i.revoked);
+    if revoked.is_some_and(|i| i.epoch.open().is_some()) {
         return Err(StepError::refuse(format!(
             "an operation has had {} receive nothing any more, and is not over",
             ctx.host
@@ -80,8 +81,16 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     let text = text(node, &upstream, slot.as_deref());
     let auto = files::parse(lines.get("auto"))?.map(|f| f.text).unwrap_or_default();
     let auto = Conf::parse(&auto).parameters();
-    let overrides: Vec<String> = auto.into_keys().filter(|n| OURS.contains(&n.as_str())).collect();
-    let wish = Wish { node, upstream: Some(&upstream), text: &text, signal, overrides };
+    // A server that was down all the time missed that its revocation was taken back.
+    let emptied = |name: &str, value: &str| {
+        revoked.is_some() && name == "restore_command" && value.is_empty()
+    };
+    let ours = |(name, value): (String, String)| {
+        (OURS.contains(&name.as_str()) || emptied(&name, &value)).then_some(name)
+    };
+    let overrides: Vec<String> = auto.into_iter().filter_map(ours).collect();
+    let revoked = revoked.is_some();
+    let wish = Wish { node, upstream: Some(&upstream), text: &text, signal, overrides, revoked };
     Ok(wish.judge(current.as_ref(), loaded))
 }
 
@@ -100,7 +109,8 @@ fn primary(
     if nothing {
         return Ok(Verdict::ok());
     }
-    let wish = Wish { node, upstream: None, text, signal: false, overrides: Vec::new() };
+    let wish =
+        Wish { node, upstream: None, text, signal: false, overrides: Vec::new(), revoked: false };
     Ok(wish.judge(current.as_ref(), loaded))
 }
 
@@ -253,6 +263,8 @@ struct Wish<'a> {
     signal: bool,
     /// Parameters of ours in postgresql.auto.conf.
     overrides: Vec<String>,
+    /// The marker of a revocation whose operation is over.
+    revoked: bool,
 }
 
 impl Wish<'_> {
@@ -260,7 +272,7 @@ impl Wish<'_> {
         let same = current.is_some_and(|f| f.text == self.text && f.is_private());
         let owed = current.is_some_and(|f| f.newer_than(loaded));
         let registered = self.upstream.map(|u| data(&[("upstream", u.name.0.clone().into())]));
-        if same && !owed && !self.signal && self.overrides.is_empty() {
+        if same && !owed && !self.signal && !self.revoked && self.overrides.is_empty() {
             return Verdict::with_data(registered.unwrap_or_default());
         }
         let path = format!("{}/{FILE}", self.node.data_dir);
@@ -281,11 +293,21 @@ impl Wish<'_> {
             running: loaded.is_some(),
         };
         let command = Command::new(format!("write {path}"), replace.script()).user(OS_USER);
+        let mut commands = vec![command];
+        if self.revoked {
+            let marker = format!("{}/{}.revoked", self.node.home, self.node.name);
+            let script = Script::new().set("marker", &marker).line("rm -f -- \"$marker\"");
+            commands.push(Command::new(format!("remove {marker}"), script));
+        }
         let mut change = Change {
             summary,
             diffs: self.diffs(current),
-            commands: vec![command],
-            writes: vec![Resource::Path(self.node.data_dir.clone()), Resource::Postgres],
+            commands,
+            writes: [&self.node.data_dir, &self.node.home]
+                .map(|path| Resource::Path(path.clone()))
+                .into_iter()
+                .chain([Resource::Postgres])
+                .collect(),
             ..Change::default()
         };
         change.report.data = registered.unwrap_or_default();

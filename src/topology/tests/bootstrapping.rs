@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{Bootstrap, bootstrap, explain};
-use super::{Spoil, World};
+use super::{Spoil, Spoilt as _, World};
 use crate::facts::DataDir;
 use crate::model::{HostName, Lsn, SystemIdentifier, Timeline};
 

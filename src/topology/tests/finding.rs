@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::{FINDINGS, Severity, State, Upstream, explain};
-use super::{LSN, Spoil, World, sender, slot};
+use super::{LSN, Spoil, Spoilt as _, World, sender, slot};
 use crate::facts::{DataDir, History};
 use crate::model::{HostName, Lsn, SystemIdentifier, Timeline};
 
@@ -77,6 +77,7 @@ const CASES: &[(&str, Spoil)] = &[
                 state: crate::facts::OperationState::Open,
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
+                over: false,
                 started: "2026-11-21T10:00:00Z".to_owned(),
             }),
         };

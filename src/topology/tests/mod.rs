@@ -2,23 +2,22 @@
 
 mod bootstrapping;
 mod finding;
+#[path = "../../../tests/nodes.rs"]
+mod nodes;
 mod rendering;
 mod starting;
 
 use indexmap::IndexMap;
 
 use super::{ClockOffsets, Status, Topology, analyse};
-use crate::facts::{
-    ClusterDir, ControlData, DataDir, HostFacts, InstanceFacts, NodeFacts, Observation, Receiver,
-    Sender, ServerFacts, Setting, Slot, Snapshot, UnitFacts,
-};
+use crate::facts::{DataDir, Observation, Receiver, Sender, Slot, Snapshot};
 use crate::inventory::{
     FailoverSettings, Host, Inventory, Node, PostgresSettings, ReplicationMode,
     ReplicationSettings, Routing, SshSettings,
 };
-use crate::model::{HostName, Lsn, Map, SystemIdentifier, Timeline};
+use crate::model::{HostName, Lsn, Map};
+use nodes::Spoilt;
 
-const SYSTEM: SystemIdentifier = SystemIdentifier(7_710_499_155_369_246_763);
 const LSN: Lsn = Lsn(0x1_0304_8F28);
 
 /// Something that happens to a cluster.
@@ -37,7 +36,11 @@ impl World {
         let nodes = names.iter().enumerate().map(|(at, name)| (HostName::from(*name), node(at)));
         let mut snapshot = Snapshot::default();
         for (at, name) in names.into_iter().enumerate() {
-            let seen = Observation::Seen(Box::new(facts(at, at > 0)));
+            let seen = Observation::Seen(Box::new(nodes::running(
+                &format!("host{}", at + 1),
+                at > 0,
+                LSN,
+            )));
             snapshot.nodes.insert(HostName::from(name), seen);
         }
         let mut world =
@@ -71,36 +74,8 @@ impl World {
         server.slots.push(slot(standby));
     }
 
-    fn instance(&mut self, name: &str) -> &mut InstanceFacts {
-        match self.snapshot.nodes.get_mut(&HostName::from(name)) {
-            Some(Observation::Seen(facts) | Observation::HostOnly(facts)) => {
-                facts.instance.as_mut().expect("an instance")
-            }
-            _ => panic!("{name} is not seen"),
-        }
-    }
-
-    fn server(&mut self, name: &str) -> &mut ServerFacts {
-        self.instance(name).server.as_mut().expect("a server")
-    }
-
-    fn dir(&mut self, name: &str) -> &mut ClusterDir {
-        match &mut self.instance(name).data_dir {
-            DataDir::Cluster(dir) => dir,
-            other => panic!("{name}: {other:?}"),
-        }
-    }
-
-    fn unreachable(&mut self, name: &str) {
-        let cause = "connection timed out".to_owned();
-        self.snapshot.nodes.insert(HostName::from(name), Observation::Unknown { cause });
-    }
-
     fn stop(&mut self, name: &str) {
-        let instance = self.instance(name);
-        instance.server = None;
-        instance.postmaster_pid = None;
-        instance.unit.active_state = "failed".to_owned();
+        nodes::stop(self.instance(name), "failed");
         if let Some(seen) = self.snapshot.nodes.get_mut(&HostName::from(name))
             && let Observation::Seen(facts) = &*seen
         {
@@ -111,17 +86,6 @@ impl World {
     fn remove_data(&mut self, name: &str) {
         self.stop(name);
         self.instance(name).data_dir = DataDir::Missing;
-    }
-
-    fn set(&mut self, name: &str, parameter: &str, value: &str, file: &str) {
-        let setting = Setting {
-            value: value.to_owned(),
-            raw: value.to_owned(),
-            vartype: "integer".to_owned(),
-            source_file: Some(format!("/var/lib/pgorch/accounts/15/data/{file}")),
-            ..Setting::default()
-        };
-        self.server(name).settings.insert(parameter.to_owned(), setting);
     }
 
     /// What node2 has stored of whom commits on node1 may be waiting for.
@@ -145,6 +109,12 @@ impl World {
 
     fn status(&self) -> Status {
         Status::new(&self.inventory, &self.snapshot, &self.clocks)
+    }
+}
+
+impl Spoilt for World {
+    fn snapshot(&mut self) -> &mut Snapshot {
+        &mut self.snapshot
     }
 }
 
@@ -180,56 +150,6 @@ fn node(at: usize) -> Node {
         follow: None,
         postgres: PostgresSettings::default(),
     }
-}
-
-fn facts(at: usize, standby: bool) -> NodeFacts {
-    let control = ControlData {
-        system_identifier: SYSTEM,
-        state: if standby { "in archive recovery" } else { "in production" }.to_owned(),
-        timeline: Timeline(1),
-        checkpoint_lsn: Lsn(LSN.0 - 0x100),
-        data_checksums: true,
-        ..ControlData::default()
-    };
-    let dir = ClusterDir {
-        major: 15,
-        made_by_pgorch: true,
-        standby_signal: standby,
-        control: Some(control),
-        ..ClusterDir::default()
-    };
-    let unit = UnitFacts {
-        heeds_fence: true,
-        load_state: "loaded".to_owned(),
-        active_state: "active".to_owned(),
-        sub_state: "running".to_owned(),
-        file_state: "enabled".to_owned(),
-        main_pid: 4242,
-        need_daemon_reload: false,
-    };
-    let server = ServerFacts {
-        version_num: 150_020,
-        version: "15.20".to_owned(),
-        in_recovery: standby,
-        system_identifier: Some(SYSTEM),
-        timeline: Some(Timeline(1)),
-        lsn: Some(LSN),
-        replay_lsn: standby.then_some(LSN),
-        data_directory: Some("/var/lib/pgorch/accounts/15/data".to_owned()),
-        ..ServerFacts::default()
-    };
-    let instance = InstanceFacts {
-        binary_version: Some("15.20".to_owned()),
-        data_dir: DataDir::Cluster(dir),
-        unit,
-        postmaster_pid: Some(4242),
-        server: Some(server),
-        disk_free_bytes: 50 << 30,
-        disk_total_bytes: 100 << 30,
-        ..InstanceFacts::default()
-    };
-    let host = HostFacts { hostname: format!("host{}", at + 1), ..HostFacts::default() };
-    NodeFacts { host, instance: Some(instance) }
 }
 
 fn sender(name: &str) -> Sender {

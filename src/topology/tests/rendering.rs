@@ -1,7 +1,7 @@
 //! The status as people and scripts see it.
 
 use super::super::{human, nagios, psql_uri};
-use super::{LSN, World};
+use super::{LSN, Spoilt as _, World};
 use crate::model::{HostName, Lsn};
 
 #[test]

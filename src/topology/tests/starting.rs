@@ -1,7 +1,7 @@
 //! Who may be started as the primary where none runs, and who is the primary for a rejoin.
 
 use super::super::{Bootstrap, cold_start, explain, running_primary};
-use super::{Spoil, World};
+use super::{Spoil, Spoilt as _, World};
 use crate::model::{HostName, Lsn, Timeline};
 
 fn told(bootstrap: Option<Bootstrap>) -> String {
