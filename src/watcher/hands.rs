@@ -19,7 +19,7 @@ use crate::playbook::Playbook;
 use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};
 use crate::step::Options;
 use crate::topology::{self, Bootstrap};
-use crate::watch::{Act, ActEnd, Watch};
+use crate::watch::{Act, ActEnd, Recorded, Watch};
 
 /// Makes a runner of a playbook on these nodes, with these variables.
 pub type MakeRunner = Arc<
@@ -138,9 +138,9 @@ impl Hands {
             return refused("dry_run", "nothing is done in a dry run");
         }
         let identity = self.identity("failover", &plan.roles);
-        let last = lock(watch).recorded().and_then(|r| Some((r.timeline?, r.lsn?)));
+        let recorded = lock(watch).recorded().cloned();
         let choose = |known: &Known| {
-            let chosen = self.choose(&found, known, last, accepted)?;
+            let chosen = self.choose(&found, known, recorded.as_ref(), accepted)?;
             make(&chosen)
         };
         let operated = self.runner.operate(Driver::new(plan), identity, &choose).await;
@@ -152,7 +152,7 @@ impl Hands {
         &self,
         found: &Assessment,
         known: &Known,
-        last: Option<(crate::model::Timeline, crate::model::Lsn)>,
+        recorded: Option<&Recorded>,
         accepted: Accepted,
     ) -> Result<HostName, String> {
         let inventory = self.inventory();
@@ -164,13 +164,21 @@ impl Hands {
             }
         }
         // What an old primary that nobody can ask had when it was last seen.
-        if let Some(last) = last {
+        let timeline = recorded.and_then(|r| r.timeline);
+        if let Some(last) = timeline.zip(recorded.and_then(|r| r.lsn)) {
             ends.entry(found.primary.clone()).or_insert(last);
         }
         let fit = |name: &HostName| found.candidates.iter().any(|c| c.name() == name);
         let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
         let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
         let best = best.ok_or("no candidate could tell where its WAL ends")?;
+        // A standby that stayed behind on an earlier timeline lacks all that was written since.
+        if ends.get(&best).map(|end| end.0) < timeline {
+            return Err(format!(
+                "failover_no_candidate: {best} has not followed to the timeline that {} was on",
+                found.primary
+            ));
+        }
         let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
         let elected = elect(inventory, &found.primary, &ends, &best, &confirmed, accepted)
             .map_err(|check| format!("{}: {}", check.code, check.message))?;

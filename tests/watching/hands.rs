@@ -122,9 +122,13 @@ impl Hands {
                 if world.open(&there).is_some() {
                     return refused("an operation is open");
                 }
+                let least = world.watch.recorded().and_then(|r| r.timeline).map_or(0, |t| t.0);
                 let fit = |n: &usize| {
                     let node = &world.nodes[*n];
-                    node.server == Server::Standby && !node.frozen && !node.fenced
+                    node.timeline >= least
+                        && node.server == Server::Standby
+                        && !node.frozen
+                        && !node.fenced
                 };
                 self.members = there.iter().copied().filter(|n| *n != primary && fit(n)).collect();
                 let up = &world.nodes[primary];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pgorch::facts::{EpochFacts, OperationRecord};
+use pgorch::facts::{EpochFacts, OperationRecord, OperationState};
 use pgorch::model::{HostName, Instant, Lsn, SystemIdentifier, Timeline, Timing};
 use pgorch::watch::{
     Act, Answering, Budget, Decision, Declared, FarProof, Holds, HostSeen, Look, Members, Policy,
@@ -302,8 +302,13 @@ impl World {
         if self.nodes.iter().any(|n| n.server != Server::Down) {
             return;
         }
-        let end = |n: &usize| (self.nodes[*n].timeline, self.nodes[*n].lsn);
-        let newest = (0..NODES).max_by_key(end).expect("a node");
+        // Whom the last operation promoted; two promotions from one fork have one timeline number.
+        let done = |n: &usize| {
+            let epoch = &self.nodes[*n].epoch;
+            let over = epoch.operation.as_ref().filter(|o| o.state == OperationState::Done);
+            over.map(|o| (epoch.epoch, number(&o.candidate)))
+        };
+        let newest = (0..NODES).filter_map(|n| done(&n)).max().map_or(0, |(_, n)| n);
         let clock = self.clock(newest);
         self.tell(format!("an operator starts node{}", newest + 1));
         let node = &mut self.nodes[newest];
@@ -335,23 +340,24 @@ impl World {
         assert!(count < 2, "two confirm\n{}", self.story());
     }
 
-    #[track_caller]
-    pub(super) fn whole(&self) {
-        let story = || self.story();
-        let primary = self.primary().unwrap_or_else(|| panic!("no primary\n{}", story()));
+    /// One primary with everybody attached, and nothing left over; else what is wrong.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        let wrong = |text: String| Err(format!("{text}\n{}", self.story()));
+        let Some(primary) = self.primary() else { return wrong("no primary".to_owned()) };
         for (n, node) in self.nodes.iter().enumerate() {
-            assert!(!node.fenced && !node.revoked, "node{} is left\n{}", n + 1, story());
-            assert!(node.epoch.open().is_none(), "an operation is open\n{}", story());
-            if n != primary {
-                let fed = node.server == Server::Standby && node.upstream == primary;
-                assert!(
-                    fed && self.now - node.heard <= TICK,
-                    "node{} is not fed\n{}",
-                    n + 1,
-                    story()
-                );
+            let name = n + 1;
+            if node.fenced || node.revoked {
+                return wrong(format!("node{name} is fenced or revoked"));
+            }
+            if node.epoch.open().is_some() {
+                return wrong(format!("an operation is open on node{name}"));
+            }
+            let fed = node.server == Server::Standby && node.upstream == primary;
+            if n != primary && !(fed && self.now - node.heard <= TICK) {
+                return wrong(format!("node{name} is not fed"));
             }
         }
+        Ok(())
     }
 
     fn replicate(&mut self) {
