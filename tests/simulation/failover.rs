@@ -9,21 +9,14 @@ use super::{
     ASYNC, CASCADE, Controller, Ended, QUORUM, STONITH, WITNESS, World, healed_and_rejoined, picked,
 };
 
-<<<<<<< ours
-const RISK: Accepted = accepted(true, false);
-const LOSS: Accepted = accepted(false, true);
+pub(super) const RISK: Accepted = accepted(true, false);
+pub(super) const LOSS: Accepted = accepted(false, true);
 const BOTH: Accepted = accepted(true, true);
-const NONE: Accepted = accepted(false, false);
+pub(super) const NONE: Accepted = accepted(false, false);
 
 const fn accepted(split_brain_risk: bool, data_loss: bool) -> Accepted {
     Accepted { split_brain_risk, data_loss, lease: false, silent: None, near_only: false }
 }
-=======
-pub(super) const RISK: Accepted = Accepted { split_brain_risk: true, data_loss: false };
-pub(super) const LOSS: Accepted = Accepted { split_brain_risk: false, data_loss: true };
-const BOTH: Accepted = Accepted { split_brain_risk: true, data_loss: true };
-pub(super) const NONE: Accepted = Accepted { split_brain_risk: false, data_loss: false };
->>>>>>> theirs
 
 pub(super) fn node(name: &str) -> HostName {
     HostName::from(name)
