@@ -49,6 +49,8 @@ fn output<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> std::io::Result<Output> 
     let (program, arguments) =
         argv.split_first().ok_or_else(|| std::io::Error::other("empty command"))?;
     let mut command = Command::new(program);
+    // Secrets of the inventory may be in pgorch's environment, and are nobody else's business.
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
     command.args(arguments).env("PATH", PATH).env("LC_ALL", "C");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     if input.is_empty() {
@@ -60,6 +62,21 @@ fn output<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> std::io::Result<Output> 
         let _ = stdin.write_all(input);
     }
     child.wait_with_output()
+}
+
+/// What the package tools need of the environment: where to work, and how to get out.
+fn is_passed_on(name: &OsStr) -> bool {
+    const NAMES: [&str; 7] = [
+        "HOME",
+        "TMPDIR",
+        "APT_CONFIG",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "DEBIAN_FRONTEND",
+        "TERM",
+    ];
+    let name = name.to_string_lossy();
+    NAMES.contains(&name.as_ref()) || name.to_ascii_lowercase().ends_with("_proxy")
 }
 
 fn display<S: AsRef<OsStr>>(argv: &[S]) -> String {

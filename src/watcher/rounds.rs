@@ -26,6 +26,9 @@ const SLACK: Duration = Duration::from_millis(50);
 /// Rounds that begin because something ended are at least this far apart.
 const APART: Duration = Duration::from_millis(20);
 
+/// Shows a round to people, beside the events.
+pub type Show = Box<dyn Fn(&Verdict, &Watch) + Send + Sync>;
+
 /// What a watcher is made of.
 pub struct Settings {
     pub inventory: Arc<Inventory>,
@@ -37,7 +40,7 @@ pub struct Settings {
     pub interrupt: watch::Receiver<u8>,
     pub state_dir: PathBuf,
     /// Shows each round, for a live table.
-    pub show: Option<Box<dyn Fn(&Verdict, &Watch) + Send + Sync>>,
+    pub show: Option<Show>,
 }
 
 /// One cluster under watch.
