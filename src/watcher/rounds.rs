@@ -36,8 +36,6 @@ pub struct Settings {
     /// 0: go on; more: stop when the act in hand is over.
     pub interrupt: watch::Receiver<u8>,
     pub state_dir: PathBuf,
-    /// Shows each round, for a live table.
-    pub show: Option<Box<dyn Fn(&Verdict, &Watch) + Send + Sync>>,
 }
 
 /// One cluster under watch.
@@ -107,9 +105,6 @@ impl Watcher {
             self.tell(&verdict);
             if let Decision::Act(act) = &verdict.decision {
                 self.begin(act.clone());
-            }
-            if let Some(show) = &self.of.show {
-                show(&verdict, &self.watch());
             }
             if self.stop() {
                 return Exit::Done;
