@@ -54,7 +54,7 @@ fn random_schedules_never_make_two_primaries_and_end_well() {
     let seeds: Vec<u64> = left.iter().map(|(seed, _)| *seed).collect();
     eprintln!("{} schedules, {recoveries} recoveries, {} for an operator", all.len(), left.len());
     // Some ends are an operator's: the only standby left is behind, or two nodes have one timeline.
-    let most = all.len() / 50;
+    let most = all.len() / 20;
     assert!(left.len() <= most, "{seeds:?} did not end well, the first:\n{}", left[0].1);
     if all.len() > 500 {
         assert!(recoveries > 100, "{recoveries}: the schedules test nothing");

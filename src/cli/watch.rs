@@ -134,7 +134,6 @@ async fn go(
         sink: Arc::clone(&sink),
         interrupt,
         state_dir: load::state_dir(),
-        show: None,
     };
     let watcher = Watcher::new(settings, &load::transport(), targets.into_iter().collect());
     let exit = watcher.run().await;

@@ -26,9 +26,6 @@ const SLACK: Duration = Duration::from_millis(50);
 /// Rounds that begin because something ended are at least this far apart.
 const APART: Duration = Duration::from_millis(20);
 
-/// Shows a round to people, beside the events.
-pub type Show = Box<dyn Fn(&Verdict, &Watch) + Send + Sync>;
-
 /// What a watcher is made of.
 pub struct Settings {
     pub inventory: Arc<Inventory>,
@@ -39,8 +36,6 @@ pub struct Settings {
     /// 0: go on; more: stop when the act in hand is over.
     pub interrupt: watch::Receiver<u8>,
     pub state_dir: PathBuf,
-    /// Shows each round, for a live table.
-    pub show: Option<Show>,
 }
 
 /// One cluster under watch.
@@ -110,9 +105,6 @@ impl Watcher {
             self.tell(&verdict);
             if let Decision::Act(act) = &verdict.decision {
                 self.begin(act.clone());
-            }
-            if let Some(show) = &self.of.show {
-                show(&verdict, &self.watch());
             }
             if self.stop() {
                 return Exit::Done;
