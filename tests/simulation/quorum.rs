@@ -26,6 +26,8 @@ fn a_failover_that_asks_enough_standbys_has_them_receive_nothing_first() {
             "node2 claim, node3 claim",
             "node2 revoke, node3 revoke",
             "node2 position, node3 position",
+            // Looked at again, last of all before anything rests on it.
+            "node2 revoke, node3 revoke",
             "node2 slots",
             "node2 sync_record, node3 sync_record",
             "node2 sync_standbys",
