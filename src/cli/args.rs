@@ -290,7 +290,7 @@ pub(super) enum Command {
         /// The operation's id (default: the open one)
         id: Option<String>,
     },
-    /// Look after the cluster: replace a primary that is lost, bring back who returns
+    /// Look after the cluster: replace a primary that is lost (not finished, do not rely on it yet)
     Watch {
         /// Say what would be done, and do nothing
         #[arg(short = 'C', long, visible_alias = "check")]
