@@ -8,12 +8,11 @@ use futures_util::future::BoxFuture;
 
 use crate::clock;
 use crate::event::{Event, Kind};
-use crate::facts::{OperationRecord, OperationState};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName, Value};
 use crate::operation::{
     self, Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level,
-    Plan, Roles, Settlement, assess, elect, lower, next_epoch, open_operations, rank, verify,
+    Plan, Roles, Settlement, assess, elect, lower, open_operations, rank, verify,
 };
 use crate::playbook::Playbook;
 use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};
@@ -137,7 +136,9 @@ impl Hands {
             }
             return refused("dry_run", "nothing is done in a dry run");
         }
-        let identity = self.identity("failover", &plan.roles);
+        let mut identity = self.identity("failover", &plan.roles);
+        identity.replaces.clone_from(&found.superseded.ids);
+        identity.record.earlier.clone_from(&found.superseded.earlier);
         let recorded = lock(watch).recorded().cloned();
         let choose = |known: &Known| {
             let chosen = self.choose(&found, known, recorded.as_ref(), accepted)?;
@@ -192,21 +193,11 @@ impl Hands {
         Ok(elected.candidate)
     }
 
+    /// A new operation, under the name by which a watch knows its own.
     fn identity(&self, kind: &str, roles: &Roles) -> Identity {
-        let record = OperationRecord {
-            id: clock::random_id(),
-            kind: kind.to_owned(),
-            controller: self.identity.clone(),
-            primary: roles.primary.clone(),
-            candidate: roles.candidate.clone(),
-            earlier: Vec::new(),
-            state: OperationState::Open,
-            proof: roles.proof,
-            elected: false,
-            over: false,
-            started: clock::wall().to_string(),
-        };
-        Identity { epoch: next_epoch(&self.runner.snapshot()), record, replaces: Vec::new() }
+        let mut identity = self.runner.identity(kind, roles);
+        identity.record.controller.clone_from(&self.identity);
+        identity
     }
 
     fn refuse(&self, checks: &[Check]) -> ActEnd {
