@@ -98,6 +98,12 @@ fn through_psql(psql: &Psql, database: &str, group: &[(usize, &str)], mark: &str
     // Before 15 anyone may create functions in schema public; none of them may be found first.
     text.push_str("SET search_path = pg_catalog;\n");
     text.push_str("SET statement_timeout = '20s'; SET lock_timeout = '5s';\n");
+    // pg_file_settings reads the files anew, and each included file that is not there would be told in the
+    // server's log, with all of the question, at every look. Only a superuser may say so.
+    text.push_str(
+        "DO $$ BEGIN IF current_setting('is_superuser') = 'on' THEN \
+         PERFORM set_config('log_min_messages', 'fatal', false); END IF; END $$;\n",
+    );
     for (number, sql) in group {
         let sql = sql.trim().trim_end_matches(';');
         text.push_str(&format!("{sql};\n\\echo\n\\echo {mark} {number} :ERROR\n"));
