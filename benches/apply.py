@@ -101,6 +101,8 @@ class Lab(Hosts):
         return {
             "name": name, "version": VERSION, "home": HOME, "data_dir": DATA, "slot": name,
             "service": f"pgorch-{CLUSTER}", "bin_dir": f"/usr/lib/postgresql/{VERSION}/bin",
+            # None: pgorch's own templates ask for it.
+            "guard": None,
         }
 
     def write_files(self):
