@@ -10,6 +10,7 @@ mod lab_backend;
 mod lab_failover;
 mod lab_faults;
 mod lab_guard;
+mod lab_hour;
 mod lab_language;
 mod lab_poolers;
 mod lab_quorum;
