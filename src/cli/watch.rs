@@ -16,12 +16,12 @@ use super::{block_on, interrupt, sources};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
 use crate::inventory::{Inventory, ReplicationMode};
-use crate::model::{Exit, HostName, Script, Timing, Value};
+use crate::model::{Exit, HostName, Timing, Value};
 use crate::playbook::Playbook;
 use crate::runner::Runner;
 use crate::step::Options;
 use crate::ui::{HumanSink, JsonSink, LiveTable, Masked, Tee};
-use crate::watch::{Declared, FarProof, Members, Notices, Policy, Watch};
+use crate::watch::{Declared, FarProof, Members, Notices, Policy, Watch, own_script};
 use crate::watcher::{
     Audience, Draw, Hands, MakeRunner, Notifier, Revoked, Settings, State, Supervisor, Watcher,
     lock_cluster,
@@ -250,24 +250,8 @@ async fn own(
     identity: &str,
     take_over: bool,
 ) -> Result<(), CliError> {
-    let script = Script::new()
-        .set("home", &format!("/var/lib/pgorch/{}", inventory.cluster))
-        .set("own", identity)
-        .set("take", if take_over { "1" } else { "" })
-        .line("umask 077")
-        .line("mkdir -p \"$home\" && exec 9>>\"$home/epoch.lock\" && flock -w 5 9 || exit 1")
-        // What a failover needs on a primary whose disk is full; scripts/prelude.sh uses it up.
-        .line("[ -s \"$home/room\" ] || head -c 65536 /dev/zero >\"$home/room\" 2>/dev/null || :")
-        .line("is=")
-        .line("{ read -r is <\"$home/owner\"; } 2>/dev/null || :")
-        .line("if [ -n \"$is\" ] && [ \"$is\" != \"$own\" ] && [ -z \"$take\" ]; then")
-        .line("  printf 'other=%s\\n' \"$is\"; exit 0")
-        .line("fi")
-        .line("[ \"$is\" = \"$own\" ] || {")
-        .line("  printf '%s\\n' \"$own\" >\"$home/owner.new\" && sync \"$home/owner.new\" &&")
-        .line("  mv -f \"$home/owner.new\" \"$home/owner\" && sync \"$home\"")
-        .line("} || exit 1")
-        .line("echo own=1");
+    let home = format!("/var/lib/pgorch/{}", inventory.cluster);
+    let script = own_script(&home, identity, take_over);
     let ask = |voter: HostName| {
         let script = &script;
         async move {

@@ -113,9 +113,7 @@ impl View<'_> {
             let text = format!("none of {} hosts answers", voters.len());
             return only(Finding::ControllerIsolated, text);
         }
-        // One that says so is enough to stand back.
-        let owners = voters.iter().filter_map(|v| Some((v, self.sight.host(v)?.owner.as_ref()?)));
-        if let Some((voter, owner)) = owners.clone().find(|(_, o)| **o != self.members.identity) {
+        if let Some((voter, owner)) = self.owned_by_another() {
             return only(Finding::NotOwner, format!("{voter} names {owner}"));
         }
         let out = |n: &&HostName| self.sight.server(n).is_some_and(|s| !s.in_recovery);
@@ -154,6 +152,16 @@ impl View<'_> {
             picture.evidence.insert(0, text);
         }
         picture
+    }
+
+    /// A voter that names another owner, unless a majority names this watch: then that voter was away when
+    /// it was told.
+    fn owned_by_another(&self) -> Option<(&HostName, &String)> {
+        let owner = |v| Some((v, self.sight.host(v)?.owner.as_ref()?));
+        let owners = self.members.voters.iter().filter_map(owner);
+        let own = owners.clone().filter(|(_, o)| **o == self.members.identity).count();
+        let other = owners.clone().find(|(_, o)| **o != self.members.identity);
+        other.filter(|_| own < self.members.quorum())
     }
 
     /// The newest operation that is not over on some voter.

@@ -315,6 +315,16 @@ impl Watch {
         self.sight.take(look);
     }
 
+    /// Voters that name another owner although a majority names this watch: they are to be told.
+    #[must_use]
+    pub fn misled(&self) -> Vec<HostName> {
+        let Members { voters, identity, .. } = &self.policy.members;
+        let names = |v: &HostName| self.sight.host(v).and_then(|h| h.owner.clone());
+        let own = voters.iter().filter(|v| names(v).as_ref() == Some(identity)).count();
+        let others = voters.iter().filter(|v| names(v).is_some_and(|o| o != *identity));
+        if own >= self.policy.members.quorum() { others.cloned().collect() } else { Vec::new() }
+    }
+
     /// Everybody has answered in this round, or is known not to.
     #[must_use]
     pub fn complete(&self) -> bool {

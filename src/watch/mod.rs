@@ -14,6 +14,7 @@ mod in_place;
 mod lease;
 mod notice;
 mod observation;
+mod owner;
 mod probe;
 mod rules;
 mod standing;
@@ -30,6 +31,7 @@ pub use in_place::short_recovery;
 pub use lease::{Holds, Leases, NoRenewal, Reading, Renewal};
 pub use notice::{Notice, Notices};
 pub use observation::{Answering, HostSeen, Look, Reach, ReceiverSeen, Seen, ServerSeen, Sight};
+pub use owner::own_script;
 pub use probe::{
     PROBE_SQL, knock_script, probe_script, read_host, read_knock, read_server, sql_refusal,
 };

@@ -487,6 +487,25 @@ fn one_owner() {
     assert_eq!(world.until_act(20), None);
 }
 
+/// It was away when another watch took the cluster over.
+#[test]
+fn a_voter_that_names_a_former_owner_is_told() {
+    let mut world = World::new();
+    world.host(1).owner = Some("former".to_owned());
+    assert_eq!(world.round().rule, "one-owner", "nobody names this one");
+    assert_eq!(world.watch.misled(), []);
+    world.host(2).owner = Some(ME.to_owned());
+    assert_eq!(world.round().rule, "one-owner", "no majority does");
+    world.host(3).owner = Some(ME.to_owned());
+    assert_eq!(world.round().rule, "all-is-well");
+    assert_eq!(world.watch.misled(), [name(1)]);
+    // Here it is the former one that comes back.
+    world.host(2).owner = Some("later".to_owned());
+    world.host(1).owner = Some(ME.to_owned());
+    world.host(3).owner = Some("later".to_owned());
+    assert_eq!(world.round().rule, "one-owner");
+}
+
 #[test]
 fn a_watch_that_begins_anew_knows_whom_the_last_one_watched() {
     let mut world = World::new();

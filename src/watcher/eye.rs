@@ -1,6 +1,7 @@
 //! One host's standing connection, as a task of its own: asked once a round, it answers by the
 //! deadline, whatever the host does. Dialling goes on beside the rounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -16,8 +17,8 @@ use crate::transport::{
     Target, Transport,
 };
 use crate::watch::{
-    Holds, HostSeen, Look, PROBE_SQL, Reach, Renewal, Seen, ServerSeen, knock_script, probe_script,
-    read_host, read_knock, read_server, sql_refusal,
+    Holds, HostSeen, Look, PROBE_SQL, Reach, Renewal, Seen, ServerSeen, knock_script, own_script,
+    probe_script, read_host, read_knock, read_server, sql_refusal,
 };
 
 /// Where the server's socket is (`unix_socket_directories` of pgorch.conf).
@@ -46,6 +47,8 @@ pub(super) struct Ask {
     pub(super) knock: Option<(HostName, String, u16)>,
     /// Whose guard is to be asked what holds it up, besides those whose was never asked.
     pub(super) read: Option<HostName>,
+    /// The name of this watch, and who is to be told that the cluster is its.
+    pub(super) misled: Arc<(String, Vec<HostName>)>,
 }
 
 /// What an eye says.
@@ -208,6 +211,18 @@ impl Eye {
         let server = ask_server(&mut self.sql, &connection, self.settings.as_ref(), until);
         let (host, server) = tokio::join!(host, server);
         let mut host = host?;
+        if ask.misled.1.contains(&self.node)
+            && let Some(shell) = self.shell.as_mut().filter(|s| s.alive())
+        {
+            let script = own_script(&self.home, &ask.misled.0, true);
+            // Unless it is done, the next round sees that and tells it again.
+            if !matches!(
+                timeout_at(until, shell.run(Request::new(&script, SCRIPT))).await,
+                Ok(Ok(_))
+            ) {
+                self.shell = None;
+            }
+        }
         self.take_knock(ask, until).await;
         let fresh = |(_, asked): &(Reach, Instant)| clock::raw().since(*asked) < KNOCKED;
         host.reaches_primary = self.knocked.filter(fresh).map(|(reach, _)| reach);

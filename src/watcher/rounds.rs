@@ -143,11 +143,13 @@ impl Watcher {
 
     /// Asks everybody, and waits until all have answered or the deadline has passed.
     async fn round(&mut self, deadline: Option<Duration>) {
+        let misled = self.watch().misled();
+        let misled = Arc::new((self.watch().policy().members.identity.clone(), misled));
         let round = self.watch().begin_round();
         let deadline = deadline.unwrap_or_else(|| self.watch().deadline());
         let knock = self.knock.then(|| self.primary_port()).flatten();
         let read = self.watch().unread().cloned();
-        let _ = self.ask.send(Ask { round, deadline, knock, read });
+        let _ = self.ask.send(Ask { round, deadline, knock, read, misled });
         let until = Moment::now() + deadline + SLACK;
         loop {
             tokio::select! {

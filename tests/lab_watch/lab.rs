@@ -135,7 +135,7 @@ impl Lab {
     pub(super) fn until_ssh(&self, host: &str) {
         let lab = pgorch::lab::status(&self.cluster.key()).expect("a lab");
         let address = lab.hosts.iter().find(|h| h.name == host).expect("a host").address;
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(240);
         let answers = || {
             let address = SocketAddr::from((address, 22));
             let limit = Duration::from_millis(300);

@@ -58,6 +58,9 @@ pub(super) struct Old {
     pub(super) wal_missing: bool,
 }
 
+/// The end of a timeline that goes on: where two lines are one, they part nowhere.
+pub(super) const NOT_PARTED: Lsn = Lsn(u64::MAX);
+
 impl Rung {
     /// The word in playbooks.
     pub(super) fn word(self) -> &'static str {
@@ -79,7 +82,7 @@ impl Line {
         let before = known.into_iter().flat_map(|h| &h.ancestors);
         let mut line: Vec<(Timeline, Lsn)> =
             before.take_while(|(ancestor, _)| *ancestor != timeline).copied().collect();
-        line.push((timeline, Lsn(u64::MAX)));
+        line.push((timeline, NOT_PARTED));
         Line(line)
     }
 

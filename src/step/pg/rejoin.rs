@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::common::{self, OS_USER};
-use super::ladder::{self, Line, Method, Old, Rung, Was};
+use super::ladder::{self, Line, Method, NOT_PARTED, Old, Rung, Was};
 use super::{basebackup, initdb, passfile};
 use crate::facts::{ClusterDir, DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
@@ -198,7 +198,10 @@ fn probe(_: &Args, ctx: &Ctx) -> Result<Vec<Fragment>, StepError> {
     if old.was == Was::Streaming || old.empty {
         return Ok(Vec::new());
     }
-    let fork = old.fork().map(|(_, lsn)| lsn.to_string()).unwrap_or_default();
+    // pg_waldump waits for five seconds for WAL that is not there: where the histories have not parted, as after
+    // a rewind, there is nothing to count.
+    let fork = old.fork().filter(|(_, lsn)| *lsn != NOT_PARTED);
+    let fork = fork.map(|(_, lsn)| lsn.to_string()).unwrap_or_default();
     let script = Script::new()
         .set("data", &node.data_dir)
         .set("bin", &node.bin_dir)
@@ -265,7 +268,7 @@ impl Lost {
         let nothing = seen.commits == Some(0) && bytes == 0;
         (!nothing).then_some(Lost {
             transactions: seen.commits,
-            bytes: (!seen.wal_missing).then_some(bytes),
+            bytes: (!seen.wal_missing && from.1 != NOT_PARTED).then_some(bytes),
             at_least: seen.at_least,
             from,
         })
