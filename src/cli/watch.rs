@@ -68,6 +68,7 @@ async fn go(
     (dry_run, take_over): (bool, bool),
 ) -> Result<Exit, CliError> {
     let inventory = Arc::clone(&prepared.inventory);
+    let cluster = inventory.cluster.clone();
     let sink = sink(common, &prepared);
     let interrupt = interrupt::listen();
     let voters: Vec<HostName> =
@@ -115,6 +116,8 @@ async fn go(
         identity,
         dry_run,
         revoked,
+        since: clock::raw(),
+        begun: Mutex::default(),
     };
     // The connections of the hands stand before they are needed.
     hands.runner.first_batch(&Options { check: true, ..Options::default() }).await;
@@ -125,18 +128,22 @@ async fn go(
     if let Ok(mut watch) = watch.lock() {
         watch.leases_mut().begin(clock::raw());
     }
+    let hands = Arc::new(hands);
     let targets = prepared.targets_of(common, &voters).await?;
     let settings = Settings {
         home: format!("/var/lib/pgorch/{}", inventory.cluster),
         inventory,
         watch,
-        hands: Arc::new(hands),
+        hands: Arc::clone(&hands),
         sink: Arc::clone(&sink),
         interrupt,
         state_dir: load::state_dir(),
     };
     let watcher = Watcher::new(settings, &load::transport(), targets.into_iter().collect());
     let exit = watcher.run().await;
+    if !dry_run {
+        disown(&hands.runner, &cluster, &voters, &hands.identity).await?;
+    }
     sink.emit(&Event::run(Kind::RunDone { exit }, ""));
     Ok(exit)
 }
@@ -229,6 +236,42 @@ async fn own(
     Ok(())
 }
 
+/// A watch that was told to stop owns the cluster no more: from here on others may change what it counted
+/// on, so what it knew of leases is forgotten first. One that is killed owns it still.
+async fn disown(
+    runner: &Runner,
+    cluster: &str,
+    voters: &[HostName],
+    identity: &str,
+) -> Result<(), CliError> {
+    let unwritable = |e| CliError::failed(format!("the state of the watch: {e}"));
+    let state_dir = load::state_dir();
+    let mut state = State::read(&state_dir, cluster).map_err(unwritable)?;
+    if let Some(kept) = &mut state.kept {
+        kept.holds = None;
+    }
+    state.write(&state_dir, cluster).map_err(unwritable)?;
+    let script = Script::new()
+        .set("home", &format!("/var/lib/pgorch/{cluster}"))
+        .set("own", identity)
+        .line("exec 9>>\"$home/epoch.lock\" && flock -w 2 9 || exit 1")
+        .line("is=")
+        .line("{ read -r is <\"$home/owner\"; } 2>/dev/null || :")
+        .line("[ \"$is\" != \"$own\" ] || { rm -f \"$home/owner\" && sync \"$home\"; }");
+    let tell = |voter: &HostName| {
+        let (script, voter) = (&script, voter.clone());
+        async move {
+            let mut link = runner.links.get(&voter)?.lock().await;
+            // Nobody waits long for a host that is down: there it stays the owner.
+            let mut quiet = |_: &str| {};
+            let told = link.command(script, None, Duration::from_secs(3), &mut quiet);
+            tokio::time::timeout(Duration::from_secs(4), told).await.ok()?.ok()
+        }
+    };
+    join_all(voters.iter().map(tell)).await;
+    Ok(())
+}
+
 /// `user@host` of this process, for people.
 fn whoami() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
@@ -271,7 +314,7 @@ fn say(common: &Common, paused: bool, span: Option<Duration>) -> Result<Exit, Cl
     let inventory = Arc::clone(&prepared.inventory);
     let said = clock::wall().as_millisecond();
     let until = span.map(|s| said + i64::try_from(s.as_millis()).unwrap_or(i64::MAX / 2));
-    let word = Pause { said, paused, until, by: whoami() };
+    let word = Pause { said, paused, until, by: whoami(), reason: None };
     let json = serde_json::to_string(&word).map_err(|e| CliError::failed(e.to_string()))?;
     let script = Script::new()
         .set("home", &format!("/var/lib/pgorch/{}", inventory.cluster))

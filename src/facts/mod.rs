@@ -14,6 +14,7 @@ mod control;
 mod epoch;
 mod host;
 mod instance;
+mod pause;
 mod server;
 mod sync;
 
@@ -24,6 +25,7 @@ pub use epoch::{
 };
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
+pub use pause::Pause;
 pub use sync::{Recorded, SyncRecord, SyncValue};
 
 /// All declared nodes, each as it was seen in one look.
@@ -135,12 +137,18 @@ pub struct InstanceFacts {
     pub server_elsewhere: bool,
     /// The highest epoch that this node has stored, with the operation that it belongs to.
     pub epoch: EpochFacts,
+    /// What an operator has told the watch, as this node has stored it.
+    pub pause: Option<Pause>,
     /// Whom commits may be waiting for, as this node has stored it.
     pub sync: Option<SyncRecord>,
     /// The fence marker's text: the unit refuses to start while it is there.
     pub fenced: Option<String>,
     /// An operation has had this standby receive nothing any more, and is not over.
     pub revoked: bool,
+    /// Its guard is on: what would come up writable needs a grant.
+    pub guarded: bool,
+    /// The watch that has the cluster's leases in its hands, as this node has stored it.
+    pub owner: Option<String>,
 }
 
 /// What stands at `data_dir`.

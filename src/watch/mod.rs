@@ -18,6 +18,7 @@ mod suspicion;
 #[cfg(test)]
 mod tests;
 
+pub use crate::facts::Pause;
 pub use analysis::{Declared, Members, Picture, Recorded, analyse};
 pub use decision::{Act, ActEnd, Decision, FarProof, Policy, Verdict, Watch};
 pub use finding::{Finding, FindingText, Minor};
@@ -27,7 +28,7 @@ pub use probe::{
     PROBE_SQL, knock_script, probe_script, read_host, read_knock, read_server, sql_refusal,
 };
 pub use rules::{Phase, RULES, Reaction, Rule, diagram, matrix, rule, rule_table};
-pub use standing::{Budget, Kept, Pause};
+pub use standing::{Budget, Kept};
 pub use suspicion::{Patience, Suspicion};
 
 /// What `pgorch explain` knows of the watch besides its findings: why it does nothing although it would.

@@ -204,6 +204,14 @@ pub const RULES: &[Rule] = &[
         because: "an operation of this watch was interrupted",
     },
     Rule {
+        name: "close-what-is-over",
+        from: ALERT,
+        on: &[F::OperationAbandoned],
+        reaction: Reaction::Resume,
+        to: Some(P::Acting),
+        because: "nothing of somebody else's restart can take effect any more, and nobody has ended it",
+    },
+    Rule {
         name: "not-into-another-operation",
         from: ALERT,
         on: &[F::OtherOperationOpen],
