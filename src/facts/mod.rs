@@ -212,6 +212,8 @@ pub struct ControlData {
     pub state: String,
     pub timeline: Timeline,
     pub checkpoint_lsn: Lsn,
+    /// Where crash recovery begins.
+    pub redo_lsn: Lsn,
     pub data_checksums: bool,
     /// `wal_log_hints` as of the last start; one of this and checksums is what pg_rewind needs.
     pub wal_log_hints: bool,
@@ -377,6 +379,7 @@ impl Default for ControlData {
             state: String::new(),
             timeline: Timeline(0),
             checkpoint_lsn: Lsn(0),
+            redo_lsn: Lsn(0),
             data_checksums: false,
             wal_log_hints: false,
             min_recovery_end: None,

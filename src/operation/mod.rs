@@ -34,7 +34,7 @@ pub use in_place::{claim_in_place, in_place_roles, release_in_place};
 pub use interrupted::{
     Interrupted, Settlement, Superseded, astray, next_epoch, open_operations, superseded,
 };
-pub use lease::{LeaseCommand, LeaseRefusal, Reading, lease_command, read_lease};
+pub use lease::{LeaseCommand, LeaseRefusal, PAUSE_LATEST, Reading, lease_command, read_lease};
 pub use lower::{lower, lower_plays};
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};

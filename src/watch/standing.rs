@@ -1,4 +1,4 @@
-//! What an operator has told the watch, and what it may still do by itself.
+//! What a watch remembers of itself: whom it watched, and what it may still do.
 
 use serde::{Deserialize, Serialize};
 

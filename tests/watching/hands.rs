@@ -41,6 +41,8 @@ pub(super) struct Hands {
     gave: Option<bool>,
     /// It was begun by this watch, not by one that has died.
     ours: bool,
+    /// Of a start, by the node's clock: its grant is over then.
+    end: u64,
 }
 
 /// How a step ended.
@@ -75,6 +77,7 @@ impl Hands {
             resumed: None,
             gave: Some(false),
             ours: true,
+            end: 0,
         }
     }
 
@@ -93,6 +96,7 @@ impl Hands {
             Act::Failover { primary, reachable, .. } => {
                 self.fail_over(world, number(&primary), reachable)
             }
+            Act::Restart { primary, .. } => self.restart(world, number(&primary)),
             Act::Rejoin { node, .. } => self.bring_back(world, number(&node)),
             Act::Resume => self.resume(world),
         };
@@ -327,6 +331,62 @@ impl Hands {
         } else {
             ActEnd::Refused { code: "undone".to_owned(), why: String::new() }
         })
+    }
+
+    /// Its start is a grant: where it arrives the node has a lease, whether or not that is heard.
+    fn restart(&mut self, world: &mut World, n: usize) -> Step {
+        if !world.talks(n) {
+            return refused("no answer");
+        }
+        // As any start of a primary it is claimed, and so is how long its grant may last.
+        let lasting = 6_000;
+        let mut record = OperationRecord {
+            kind: "start".to_owned(),
+            controller: "the watch's host".to_owned(),
+            lease_ms: Some(lasting),
+            ..self.record(n, Proof::CleanStop)
+        };
+        if self.stage == 0 {
+            let there: Vec<usize> = (0..NODES).filter(|n| world.talks(*n)).collect();
+            if world.open(&there).is_some() {
+                return refused("an operation is open");
+            }
+            self.candidate = n;
+            self.end = world.clock(n) + lasting;
+            self.epoch = there.iter().map(|n| world.nodes[*n].epoch.epoch).max().unwrap_or(0) + 1;
+            self.id = world.now;
+            (record.id, record.candidate) = (self.id.to_string(), name(n));
+            if !self.claim(world, &record) || !self.claimed.contains(&n) {
+                self.close(world, OperationState::Undone, 0);
+                return refused("it cannot be claimed");
+            }
+            self.due = world.now + world.random.below(3_000);
+            return Step::Next;
+        }
+        let clock = world.clock(n);
+        let first = ms(world.timing.first_lease());
+        let may = self.holds(world, n) && clock < self.end;
+        let node = &mut world.nodes[n];
+        if node.server != Server::Down || node.fenced || node.signal || !may {
+            self.close(world, OperationState::Done, lasting);
+            return refused("it is not as it was");
+        }
+        (node.server, node.lease) = (Server::Primary, self.end);
+        world.tell(format!("node{} is started again", n + 1));
+        if world.random.below(10) == 0 {
+            return Step::End(open("no verdict"));
+        }
+        self.close(world, OperationState::Done, first);
+        Step::End(ActEnd::Done)
+    }
+
+    /// It is over where that can be said.
+    fn close(&self, world: &mut World, state: OperationState, lease_ms: u64) {
+        for n in self.claimed.iter().filter(|n| self.holds(world, **n)).collect::<Vec<_>>() {
+            if let Some(operation) = &mut world.nodes[*n].epoch.operation {
+                (operation.state, operation.lease_ms) = (state, Some(lease_ms));
+            }
+        }
     }
 
     fn bring_back(&mut self, world: &mut World, n: usize) -> Step {
