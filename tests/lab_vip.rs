@@ -128,7 +128,13 @@ impl Lab {
 
     fn moves_with_a_failover(&self) {
         self.cluster.sh("node2", "systemctl kill -s KILL --kill-who=all pgorch-moving");
+        // A step that came when the server was dead already: nothing but the fence takes that away.
+        self.cluster.sh("node2", "sh /usr/local/lib/pgorch/moving-node2.vip up");
+        assert_eq!(self.holders(), ["node2"]);
         self.run(&["failover", "--to", "node1", "-y"]).exits(0);
+        self.is_on("node1");
+        // Who is fenced does not get it.
+        self.cluster.sh("node2", "sh /usr/local/lib/pgorch/moving-node2.vip up");
         self.is_on("node1");
         self.run(&["rejoin", "node2", "-y"]).exits(0);
         self.is_on("node1");

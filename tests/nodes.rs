@@ -8,7 +8,7 @@ use pgorch::facts::{
 use pgorch::model::{HostName, Lsn, SystemIdentifier, Timeline};
 
 /// The cluster that all of them are of.
-const SYSTEM: SystemIdentifier = SystemIdentifier(7_710_499_155_369_246_763);
+pub(crate) const SYSTEM: SystemIdentifier = SystemIdentifier(7_710_499_155_369_246_763);
 /// Bytes between the last checkpoint and the end of the WAL.
 const SINCE_CHECKPOINT: u64 = 0x100;
 

@@ -108,7 +108,9 @@ pub fn command(
         }
         Action::Checkpoint => (simple(&node()?, "CHECKPOINT"), 3600),
         Action::Stop { seconds } => (stop(&node()?, identity, *seconds), *seconds + 30),
-        Action::Fence { seconds } => (fence(&node()?, identity, *seconds), *seconds + 60),
+        Action::Fence { seconds } => {
+            (fence(inventory, &node()?, identity, *seconds), *seconds + 60)
+        }
         Action::Unfence => (unfence(&node()?), 15),
         Action::Revoke => (of_node(&node()?).line(include_str!("scripts/revoke.sh")), 30),
         Action::Unrevoke => (of_node(&node()?).line(include_str!("scripts/unrevoke.sh")), 30),
@@ -245,8 +247,10 @@ fn marker(node: &NodeSettings, identity: &Identity) -> String {
     )
 }
 
-fn fence(node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+fn fence(inventory: &Inventory, node: &NodeSettings, identity: &Identity, seconds: u64) -> Script {
+    let vip = inventory.routing.vip.as_ref().map(|_| vip_script(inventory, node));
     of_node(node)
+        .set("vip", &vip.unwrap_or_default())
         .set("marker", &marker(node, identity))
         .set("seconds", &seconds.to_string())
         .line(include_str!("scripts/fence.sh"))
@@ -399,10 +403,13 @@ fn record_event(node: &NodeSettings, identity: &Identity, kind: &str) -> Script 
     simple(node, insert.trim_end_matches(';'))
 }
 
-/// Its own output only where it fails: a missing arping is told by `apply`.
+/// Its own output only where it fails: a missing arping is told by `apply`. Only for a primary that
+/// answers: nothing would take the address away from a host whose server is down.
 fn vip(inventory: &Inventory, node: &NodeSettings) -> Script {
-    Script::new()
+    of_node(node)
         .set("script", &vip_script(inventory, node))
+        .line("recovery=$(echo 'SELECT pg_is_in_recovery()' | sql 2>&1)")
+        .line("[ \"$recovery\" = f ] || fail \"it is no primary that answers: $recovery\"")
         .line("answer=$(sh \"$script\" up 2>&1) 9>&- || fail \"$script up: $answer\"")
         .line("say done \"${answer:-the neighbours are told}\"")
 }

@@ -60,15 +60,17 @@ impl Runner {
     }
 
     /// In a read-only pass: an earlier pending change makes the node's data directory something else
-    /// (a copy, a standby), so that what stands against this task now says nothing about then.
+    /// (a copy, a standby), or takes its fence marker away, so that what stands against this task now says
+    /// nothing about then.
     pub(super) fn made_anew(&self, at: &At<'_>, on: &HostName) -> bool {
         let Some(node) = self.vars.nodes.get(on).filter(|_| at.pass.options.check) else {
             return false;
         };
-        let dir = Resource::Path(node.data_dir.clone());
+        let marker = format!("{}/{}.fenced", node.home, node.name);
+        let made = [node.data_dir.clone(), marker].map(Resource::Path);
         let all = lock(&at.pass.pending);
         crate::step::needs_facts(at.task.kind)
-            && all.get(on).is_some_and(|all| all.iter().any(|(write, _)| *write == dir))
+            && all.get(on).is_some_and(|all| all.iter().any(|(write, _)| made.contains(write)))
     }
 
     pub(super) fn anything_pending(&self, at: &At<'_>) -> bool {

@@ -41,7 +41,11 @@ impl World {
 
     /// A command that nobody waits for any more arrives.
     pub(crate) fn deliver(&mut self, at: usize) {
-        let Some(Late { step, identity, known }) = self.late.remove(at) else { return };
+        let (step, identity, known) = match self.late.remove(at) {
+            None => return,
+            Some(Late::Step(late)) => *late,
+            Some(Late::Deed { on, deed, epoch }) => return self.deliver_deed(&on, &deed, epoch),
+        };
         if let Action::Stonith { .. } = step.action {
             self.power_off(&step.host);
         } else if self.alive(&step.host) {
@@ -70,8 +74,16 @@ impl World {
         self.prelude(host, action, identity)?;
         match action {
             Action::Claim => self.claim(host, identity),
+            Action::Vip => {
+                self.answers(host)?;
+                if self.nodes[host].server != Server::Primary {
+                    return fail("it is no primary");
+                }
+                self.spend()?;
+                self.vip_up(host);
+                Ok(Report::default())
+            }
             Action::Checkpoint
-            | Action::Vip
             | Action::Record { .. }
             | Action::Hook { .. }
             | Action::ControllerHook { .. } => self.plain(host, action),
@@ -214,7 +226,7 @@ impl World {
     }
 
     /// Whether somebody streams with a slot of the host.
-    fn slot_active(&self, host: &HostName, slot: &str) -> bool {
+    pub(super) fn slot_active(&self, host: &HostName, slot: &str) -> bool {
         let user = self.nodes.keys().find(|n| slot_name(n) == slot);
         user.is_some_and(|n| self.streams_from(n) == Some(host))
     }
@@ -241,14 +253,7 @@ impl World {
         match self.nodes[host].server {
             Server::Primary => {
                 self.spend()?;
-                // A clean stop waits until the connected standbys have the checkpoint.
-                self.write(host, None);
-                for standby in self.names() {
-                    if self.streams_from(&standby) == Some(host) {
-                        self.receive(&standby, usize::MAX);
-                    }
-                }
-                self.stop_server(host);
+                self.shut_down(host);
                 self.spend()?;
             }
             Server::Recovery => {
@@ -264,6 +269,19 @@ impl World {
         let at = node.wal.len() - 1;
         let shutdown = Shutdown { timeline: Timeline(node.wal[at].timeline), checkpoint: lsn(at) };
         Ok(Report { shutdown: Some(shutdown), ..Report::default() })
+    }
+
+    /// A clean stop, which on a primary waits until the connected standbys have the checkpoint.
+    pub(super) fn shut_down(&mut self, host: &HostName) {
+        if self.nodes[host].server == Server::Primary {
+            self.write(host, None);
+            for standby in self.names() {
+                if self.streams_from(&standby) == Some(host) {
+                    self.receive(&standby, usize::MAX);
+                }
+            }
+        }
+        self.stop_server(host);
     }
 
     fn received(&mut self, host: &HostName, known: &Known) -> Steps<Report> {

@@ -32,6 +32,26 @@ impl World {
             self.recorded(name);
         }
         self.check_twins();
+        self.check_vip();
+    }
+
+    /// Who has the virtual address is a primary, and nobody else has it but who was given up.
+    #[track_caller]
+    fn check_vip(&self) {
+        for (name, node) in self.nodes.iter().filter(|(_, n)| n.vip) {
+            let primary = node.server == Server::Primary;
+            assert!(primary, "{name} has the virtual address\n{}", self.story());
+        }
+        let holders = self.nodes.iter().filter(|(n, node)| node.vip && !self.risked.contains(*n));
+        assert!(holders.count() < 2, "two have the virtual address\n{}", self.story());
+    }
+
+    /// When an operation has ended well: the new primary has the virtual address, while it runs.
+    #[track_caller]
+    pub(crate) fn vip_is_with(&self, name: &HostName) {
+        let node = &self.nodes[name];
+        let wanted = self.inventory.routing.vip.is_some() && node.server == Server::Primary;
+        assert!(node.vip || !wanted, "{name} has not the virtual address\n{}", self.story());
     }
 
     pub(super) fn has(&self, name: &HostName, row: &Row) -> bool {
@@ -151,6 +171,7 @@ impl World {
         let primaries: Vec<HostName> = self.primaries().cloned().collect();
         assert_eq!(primaries.len(), 1, "{}", story());
         let primary = &primaries[0];
+        self.vip_is_with(primary);
         for row in &self.ledger {
             assert!(self.has(primary, row), "a confirmed row is lost\n{}", story());
         }

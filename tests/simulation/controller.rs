@@ -324,11 +324,7 @@ impl Controller {
         let outcome = match fate {
             Fate::Refused => Outcome::Failed("no connection".to_owned()),
             Fate::Late => {
-                world.late.push_back(Late {
-                    step: step.clone(),
-                    identity: identity.clone(),
-                    known,
-                });
+                world.late.push_back(Late::Step(Box::new((step.clone(), identity.clone(), known))));
                 gone("late")
             }
             Fate::Swallowed => gone("swallowed"),
@@ -392,6 +388,9 @@ impl Controller {
                     _ => {
                         if matches!(finished.end, End::Done | End::Undone | End::Refused) {
                             world.nobody_waits(&self.sent);
+                        }
+                        if finished.end == End::Done {
+                            world.vip_is_with(&driver.plan().roles.candidate);
                         }
                         world.nobody_is_forgotten();
                         self.ended = Some(Ended::Operation(finished));

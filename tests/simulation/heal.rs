@@ -136,7 +136,10 @@ impl World {
             self.forget_revocation(&name);
             match rung.as_str() {
                 "start" => {}
-                "rewind" => self.rewind(&name, primary),
+                "rewind" => {
+                    self.same_fork(&name, primary);
+                    self.copy(&name, primary);
+                }
                 _ => self.copy(&name, primary),
             }
             self.nodes[primary].slots.insert(slot_name(&name));
@@ -179,26 +182,26 @@ impl World {
         }
     }
 
-    /// pg_rewind: it goes by timeline numbers and their ends alone.
+    /// pg_rewind goes by timeline numbers and their ends alone.
     #[track_caller]
-    fn rewind(&mut self, name: &HostName, primary: &HostName) {
-        let source = self.nodes[primary].wal.clone();
+    pub(super) fn same_fork(&self, name: &HostName, primary: &HostName) {
+        let source = &self.nodes[primary].wal;
         let own = &self.nodes[name].wal;
         let same = |(a, b): &(&Record, &Record)| a.timeline == b.timeline;
-        let fork = own.iter().zip(&source).take_while(same).count();
-        let really = own.iter().zip(&source).take_while(|(a, b)| a == b).count();
+        let fork = own.iter().zip(source).take_while(same).count();
+        let really = own.iter().zip(source).take_while(|(a, b)| a == b).count();
         assert_eq!(
             fork,
             really,
             "the rewind of {name} takes two histories for one\n{}",
             self.story()
         );
-        self.copy(name, primary);
     }
 
     fn copy(&mut self, name: &HostName, primary: &HostName) {
         let source = self.nodes[primary].clone();
         let node = &mut self.nodes[name];
+        (node.empty, node.half) = (false, false);
         node.server = Server::Down;
         node.replayed = source.wal.len();
         (node.wal, node.history, node.checkpoint) = (source.wal, source.history, source.checkpoint);
@@ -229,5 +232,6 @@ fn judge(
         vars: &vars,
         templates: &templates,
     };
-    (kind("rejoin").expect("the kind").diff)(&Args::default(), &[], &ctx)
+    let answers = [world.rejoin_answer(host)];
+    (kind("rejoin").expect("the kind").diff)(&Args::default(), &answers, &ctx)
 }

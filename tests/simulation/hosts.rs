@@ -61,6 +61,8 @@ impl World {
             node.clean = false;
         }
         (node.frozen, node.lingers, node.promoting) = (false, false, None);
+        // What the unit does last, and what is lost with the machine.
+        node.vip = false;
     }
 
     /// `systemctl stop`, or the host's shutdown.
@@ -70,7 +72,7 @@ impl World {
             node.server = Server::Down;
             node.clean = true;
             node.checkpoint = node.wal[node.replayed - 1].timeline;
-            (node.lingers, node.promoting) = (false, None);
+            (node.lingers, node.promoting, node.vip) = (false, None, false);
         }
     }
 
@@ -82,12 +84,14 @@ impl World {
         if !self.may_start(name) {
             return false;
         }
+        assert!(!self.nodes[name].half, "{name} is half rewound and starts\n{}", self.story());
         let node = &mut self.nodes[name];
         node.server = if node.standby_signal { Server::Recovery } else { Server::Primary };
         node.clean = false;
         node.start += 1;
         node.promoting = None;
         node.fresh = true;
+        node.owes = false;
         node.stalled = false;
         node.checkpoint = node.wal[node.replayed - 1].timeline;
         node.sync_in_force.clone_from(&node.sync_names);
@@ -96,15 +100,22 @@ impl World {
             node.replayed = node.wal.len();
             node.checkpoint = node.timeline();
         }
+        self.vip_up(name);
         let what = self.nodes[name].server;
         self.tell(format!("the server of {name} starts: {what:?}"));
         true
     }
 
+    /// templates/vip.sh.j2
+    pub(super) fn vip_up(&mut self, name: &HostName) {
+        let node = &mut self.nodes[name];
+        node.vip = self.inventory.routing.vip.is_some() && !node.standby_signal && !node.fence;
+    }
+
     /// templates/boot-check.sh.j2
     fn may_start(&self, name: &HostName) -> bool {
         let node = &self.nodes[name];
-        if node.fence {
+        if node.fence || node.empty {
             return false;
         }
         if node.standby_signal {

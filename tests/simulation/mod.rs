@@ -4,7 +4,8 @@
 //! [`world`] is what there is, [`wal`] how WAL and commits move, [`hosts`] what happens to machines and
 //! servers; [`act`], [`replace`] and [`pooler`] are what each step does, in the order of
 //! `src/operation/scripts`, [`sync`] those of quorum replication, and where it may stop half-way; [`seen`] is what a look shows;
-//! [`controller`] is `pgorch switchover`, `failover` and `resume`, one step at a time. After everything
+//! [`controller`] is `pgorch switchover`, `failover` and `resume`, one step at a time; [`command`], [`run`] and
+//! [`tasks`] are the commands on single nodes, [`deeds`] and [`answers`] what their tasks do and ask. After everything
 //! that happens [`World::check`](world::World::check) holds ([`always`]); at the end [`healed`] requires
 //! a whole cluster ([`heal`]).
 //!
@@ -14,10 +15,14 @@
 
 mod act;
 mod always;
+mod answers;
 mod cases;
 mod checks;
 mod chosen;
+mod command;
+mod commands;
 mod controller;
+mod deeds;
 mod elections;
 mod failover;
 mod heal;
@@ -28,8 +33,11 @@ mod quorum;
 mod random;
 mod replace;
 mod rules;
+mod run;
 mod seen;
+mod single;
 mod sync;
+mod tasks;
 mod wal;
 mod world;
 
@@ -65,10 +73,11 @@ nodes:
   node3: { host: 198.18.0.3 }
 ";
 
-/// Four, one of them behind another standby.
+/// Four, one of them behind another standby, and a virtual address.
 const CASCADE: &str = "
 cluster: sim
 postgres: { version: 15 }
+routing: { vip: { address: 198.18.0.100/24, interface: eth0 } }
 nodes:
   node1: { host: 198.18.0.1, primary: true }
   node2: { host: 198.18.0.2 }
@@ -87,11 +96,13 @@ witnesses:
   w1: { host: 198.18.0.8 }
 ";
 
-/// Three, with clients behind a pooler.
+/// Three, with clients behind a pooler, and others that come by a virtual address.
 const POOLED: &str = "
 cluster: sim
 postgres: { version: 15 }
-routing: { poolers: { lb1: { kind: pgbouncer } } }
+routing:
+  vip: { address: 198.18.0.100/24, interface: eth0 }
+  poolers: { lb1: { kind: pgbouncer } }
 nodes:
   node1: { host: 198.18.0.1, primary: true }
   node2: { host: 198.18.0.2 }
@@ -107,6 +118,7 @@ postgres: { version: 15 }
 failover:
   maximum_lag_on_failover: 0
   stonith: { command: 'off' }
+routing: { vip: { address: 198.18.0.100/24, interface: eth0 } }
 nodes:
   node1: { host: 198.18.0.1, primary: true }
   node2: { host: 198.18.0.2 }
@@ -163,6 +175,12 @@ fn healed(world: &mut World) {
 /// left behind.
 #[track_caller]
 fn healed_and_rejoined(world: &mut World) {
+    rejoined(world);
+    world.whole(Rest::SlotsOfStandbys);
+}
+
+#[track_caller]
+fn rejoined(world: &mut World) {
     settled(world);
     if world.primaries().count() == 0 && !world.start_all() {
         // Nobody may be started: another one takes over.
@@ -172,7 +190,6 @@ fn healed_and_rejoined(world: &mut World) {
     }
     world.rejoin();
     world.apply();
-    world.whole(Rest::SlotsOfStandbys);
 }
 
 #[track_caller]

@@ -17,6 +17,7 @@ impl World {
             self.kill_server(host);
             self.spend()?;
         }
+        self.nodes[host].vip = false;
         let node = &self.nodes[host];
         let end = Some((Timeline(node.timeline()), node.flushed()));
         Ok(Report { end, was_down, ..Report::default() })

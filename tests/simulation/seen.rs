@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use pgorch::facts::{
-    NodeFacts, Observation, Receiver, Sender, ServerFacts, Setting, Slot, Snapshot,
+    DataDir, NodeFacts, Observation, Receiver, Sender, ServerFacts, Setting, Slot, Snapshot,
 };
 use pgorch::inventory::slot_name;
 use pgorch::model::{HostName, Lsn, Timeline};
@@ -93,6 +93,9 @@ impl World {
             }
             None => {}
         }
+        if node.empty {
+            instance.data_dir = DataDir::Missing;
+        }
         instance.epoch = self.hosts[name].epoch.clone();
         instance.sync.clone_from(&node.sync);
         instance.fenced = node.fence.then(|| "fenced".to_owned());
@@ -130,7 +133,11 @@ impl World {
         // A standby without a receiver tells what its control file has seen.
         let timeline =
             if in_recovery && receiver.is_none() { node.checkpoint } else { node.timeline() };
-        let set = |value: &str| Setting { raw: value.to_owned(), ..Setting::default() };
+        let set = |value: &str| Setting {
+            raw: value.to_owned(),
+            value: value.to_owned(),
+            ..Setting::default()
+        };
         let conninfo = match &node.upstream {
             Some(up) if !node.emptied => format!("host={} port=5432", address(up)),
             _ => String::new(),
@@ -146,5 +153,6 @@ impl World {
         (server.receiver, server.slots) = (receiver, slots.collect());
         server.senders = senders;
         server.settings = IndexMap::from(settings);
+        server.pending_restart.extend(node.owes.then(|| "shared_buffers".to_owned()));
     }
 }

@@ -13,6 +13,8 @@ use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{Accepted, Identity, Known, Step};
 use pgorch::postgres::SyncNames;
 
+use super::deeds::Deed;
+
 /// One record of WAL; its position is its index, and no two that were written apart are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -74,7 +76,15 @@ pub(crate) struct Node {
     pub(crate) sync: Option<SyncRecord>,
     /// It stopped cleanly: the control file says `shut down`.
     pub(crate) clean: bool,
+    /// There is no data directory.
+    pub(crate) empty: bool,
+    /// A rewind began and did not end: what is there is neither the old data nor the new.
+    pub(crate) half: bool,
+    /// Data directories that new copies took the place of.
+    pub(crate) aside: usize,
     // In memory.
+    /// A parameter waits for a restart.
+    pub(crate) owes: bool,
     pub(crate) server: Server,
     pub(crate) start: u64,
     /// All its processes are under SIGSTOP.
@@ -89,6 +99,8 @@ pub(crate) struct Node {
     pub(crate) stalled: bool,
     /// The names that commits wait for.
     pub(crate) sync_in_force: SyncNames,
+    /// The virtual address is on its host.
+    pub(crate) vip: bool,
 }
 
 /// What a promotion rests on.
@@ -112,10 +124,11 @@ pub(crate) struct Row {
 
 /// A command that its sender gave up and that is still on its way.
 #[derive(Debug, Clone)]
-pub(crate) struct Late {
-    pub(crate) step: Step,
-    pub(crate) identity: Identity,
-    pub(crate) known: Known,
+pub(crate) enum Late {
+    /// Of an operation.
+    Step(Box<(Step, Identity, Known)>),
+    /// Of a command on single nodes, with the epoch that its sender has seen there.
+    Deed { on: HostName, deed: Deed, epoch: u64 },
 }
 
 /// What the inventory's STONITH command does, and what it says.
@@ -152,6 +165,8 @@ pub(crate) struct World {
     pub(crate) muted: BTreeSet<HostName>,
     /// Operations for which the STONITH command has said that the host is off, and it was.
     pub(crate) switched_off: BTreeSet<String>,
+    /// The members' table after each change of it, with the record of WAL that made it.
+    pub(crate) members: Vec<(u64, BTreeSet<String>)>,
     /// Slots that apply leaves on a former upstream: host and name.
     pub(super) left_by_apply: BTreeSet<(HostName, String)>,
     pub(super) log: Vec<String>,
@@ -184,6 +199,7 @@ impl World {
             risked: BTreeSet::new(),
             muted: BTreeSet::new(),
             switched_off: BTreeSet::new(),
+            members: vec![(1, inventory.nodes.keys().map(|n| n.0.clone()).collect())],
             left_by_apply: BTreeSet::new(),
             log: Vec::new(),
             title: title.into(),
@@ -193,6 +209,7 @@ impl World {
                 world.nodes[&upstream].slots.insert(slot_name(&name));
             }
         }
+        world.nodes[&primary].vip = inventory.routing.vip.is_some();
         if world.inventory.replication.mode == ReplicationMode::Quorum {
             let names = SyncNames::any(1, ["node2", "node3"]);
             let node = &mut world.nodes[&primary];
@@ -285,6 +302,10 @@ impl Node {
             sync_names: SyncNames::none(),
             sync: None,
             clean: false,
+            empty: false,
+            half: false,
+            aside: 0,
+            owes: false,
             server: if standby { Server::Recovery } else { Server::Primary },
             start: 1,
             frozen: false,
@@ -293,6 +314,7 @@ impl Node {
             fresh: false,
             stalled: false,
             sync_in_force: SyncNames::none(),
+            vip: false,
         }
     }
 
@@ -311,7 +333,8 @@ impl Node {
             self.wal.iter().rev().take(4).map(|r| format!("{}.{}", r.timeline, r.id)).collect();
         format!(
             "{:?} wal {} ({}) replayed {} fence {} revoked {:?} emptied {} signal {} upstream {:?} \
-             slots {:?} asked {:?} start {} promoting {} frozen {} clean {} history {:?} sync {:?}",
+             slots {:?} asked {:?} start {} promoting {} frozen {} clean {} history {:?} sync {:?} \
+             empty {} half {} owes {} vip {}",
             self.server,
             self.wal.len(),
             ids.join(" "),
@@ -329,6 +352,10 @@ impl Node {
             self.clean,
             self.history.as_ref().map(|h| h.timeline.0),
             self.sync_in_force,
+            self.empty,
+            self.half,
+            self.owes,
+            self.vip,
         )
     }
 }

@@ -1,4 +1,4 @@
-# Set: unit, dir, bin, fence, marker, seconds. A server that may hang is not asked: SIGCONT, which
+# Set: unit, dir, bin, fence, marker, seconds, vip (script of the virtual address, or empty). A server that may hang is not asked: SIGCONT, which
 # systemctl stop sends, would let a frozen one confirm what it had in hand (failover review, 9).
 group=$(systemctl show -p ControlGroup --value -- "$unit")
 put "$fence" "$marker"
@@ -52,6 +52,9 @@ case $state in
   *) fail "the unit $unit is $state after the kill" ;;
 esac
 [ -z "$(alive)" ] || fail 'a process has come back'
+# The unit gives the virtual address up when its server ends. Who was down before may have been given it
+# since, and that it cannot be given up keeps no primary from being fenced.
+if [ -n "$vip" ] && [ -e "$vip" ]; then sh "$vip" down >&2 9>&- || :; fi
 # Where its WAL ends, for the count of what is lost; it is no matter of safety.
 control=$(LC_ALL=C "$bin/pg_controldata" -D "$dir" 2>/dev/null) || control=
 from=$(printf '%s\n' "$control" | sed -n "s/^Latest checkpoint's REDO location: *//p")
