@@ -79,6 +79,13 @@ impl OperationRecord {
         if self.state == OperationState::Undone { &self.primary } else { &self.candidate }
     }
 
+    /// `failover to node2`, `restart of node1`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let word = if self.in_place() { "of" } else { "to" };
+        format!("{} {word} {}", self.kind, self.candidate)
+    }
+
     /// The primary is started, or restarted, and stays who it is.
     #[must_use]
     pub fn in_place(&self) -> bool {

@@ -200,16 +200,19 @@ fn simple(node: &NodeSettings, statement: &str) -> Script {
         .line("say done ''")
 }
 
+/// All in one session: a second one would keep a promotion waiting.
 fn slots(node: &NodeSettings, names: &[String]) -> Script {
-    let mut script = of_node(node);
-    for name in names {
-        script = script
-            .set("slot", name)
-            .set("statement", &format!("{};", sql::create_slot(name)))
-            .line("made=$(printf '%s\\n' \"$statement\" | sql 2>&1) || fail \"slot $slot: ${made##*ERROR:  }\"")
-            .line("[ -z \"$made\" ] || say made \"$slot\"");
-    }
-    script.line("say done ''")
+    let statements: Vec<String> = names.iter().map(|n| sql::create_slot(n) + ";").collect();
+    of_node(node)
+        .set("statements", &statements.join("\n"))
+        .line("rc=0")
+        .line("made=$(printf '%s\\n' \"$statements\" | sql 2>&1) || rc=$?")
+        // One that was made is a row of its name and where it keeps WAL from.
+        .line("while IFS='(,' read -r nothing slot rest; do [ -z \"$slot\" ] || say made \"$slot\"; done <<END")
+        .line("$(printf '%s\\n' \"$made\" | grep '^(')")
+        .line("END")
+        .line("[ \"$rc\" = 0 ] || fail \"slots: ${made##*ERROR:  }\"")
+        .line("say done ''")
 }
 
 fn drop_slots(node: &NodeSettings, names: &[String]) -> Script {
@@ -242,8 +245,11 @@ fn sync_record(
 fn marker(node: &NodeSettings, identity: &Identity) -> String {
     let record = &identity.record;
     format!(
-        "fenced by the {} to {} (epoch {}, {}): bring it back with pgorch resume, or pgorch rejoin {}",
-        record.kind, record.candidate, identity.epoch, record.started, node.name
+        "fenced by the {} (epoch {}, {}): bring it back with pgorch resume, or pgorch rejoin {}",
+        record.what(),
+        identity.epoch,
+        record.started,
+        node.name
     )
 }
 
