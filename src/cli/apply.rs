@@ -239,8 +239,10 @@ async fn execute(
         && let Some((node, open)) = runner.open_operation()
     {
         let why = format!(
-            "the {} to {} of {} ({}) is not over on {node}",
-            open.kind, open.candidate, open.controller, open.started
+            "the {} by {} ({}) is not over on {node}",
+            open.what(),
+            open.controller,
+            open.started
         );
         let hint = "if its controller is gone: pgorch resume";
         return Ok(refuse(common, mode, &runner, Exit::Refused, ["operation_open", &why, hint]));

@@ -275,8 +275,10 @@ impl View<'_> {
             level: Level::Refused,
             node: Some(node.clone()),
             message: format!(
-                "the {} to {} of {} ({}) is not over",
-                record.kind, record.candidate, record.controller, record.started
+                "the {} by {} ({}) is not over",
+                record.what(),
+                record.controller,
+                record.started
             ),
             hint: Some("pgorch resume".to_owned()),
         })

@@ -239,8 +239,10 @@ impl Checks<'_> {
         let open = self.snapshot.epochs().find_map(|(n, e)| Some((n.clone(), e.open()?.clone())));
         if let Some((node, record)) = open {
             let message = format!(
-                "the {} to {} of {} ({}) is not over",
-                record.kind, record.candidate, record.controller, record.started
+                "the {} by {} ({}) is not over",
+                record.what(),
+                record.controller,
+                record.started
             );
             self.refuse("switchover_operation_open", &node, message, "pgorch resume");
         }

@@ -77,10 +77,8 @@ pub(super) fn of_instance(
         own.push(Finding::new("node_fenced", message));
     }
     if let Some(open) = instance.epoch.open() {
-        let message = format!(
-            "the {} to {} of {} ({}) is not over",
-            open.kind, open.candidate, open.controller, open.started
-        );
+        let message =
+            format!("the {} by {} ({}) is not over", open.what(), open.controller, open.started);
         let finding = Finding::new("operation_open", message);
         own.push(finding.hint("if its controller is gone: pgorch resume"));
     }

@@ -137,7 +137,7 @@ impl View<'_> {
         let finding = picture.finding;
         if let Some((node, record)) = self.open() {
             let own = record.controller == self.members.identity;
-            let text = format!("the {} to {} is open on {node}", record.kind, record.candidate);
+            let text = format!("the {} is open on {node}", record.what());
             if own {
                 picture.finding = Finding::OwnOperationOpen;
                 picture.evidence.insert(0, text);

@@ -57,6 +57,7 @@ pub(super) fn overtaken(lab: &Lab) {
     first.at("Wait out its lease");
     first.live.signal(Signal::STOP);
     lab.cluster.run(&["resume"]).exits(0);
+    let _ = std::fs::remove_dir_all(lab.cluster.dir().join("elsewhere"));
     let mut second = lab.watch_from_elsewhere(&["--take-over"]);
     // It has not seen who the primary was, and replaces nobody whom it has not seen.
     second.found("no_primary_seen");
