@@ -67,6 +67,11 @@ pub(super) const STOP: Kind = Kind {
             ArgKind::Choice(&["primary", "standby"]),
             "only what has this role now; default both",
         ),
+        ArgSpec::new(
+            "together",
+            ArgKind::StrList,
+            "the nodes that are stopped in one go: what commits can do without is judged for all of them.",
+        ),
     ],
     files: no_files,
     probe: no_probe,
@@ -127,9 +132,16 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             "pgorch stop --primary (\"primary: true\") says that it is meant; pgorch switchover moves it",
         ));
     }
+    let together = args.str_list("together")?;
     // With the primary nobody is left to wait.
-    if !primary && !args.bool("primary")?.unwrap_or(false) {
-        sync::can_do_without(ctx, node)?;
+    let with_primary = match together.as_slice() {
+        [] => args.bool("primary")?.unwrap_or(false),
+        some => ctx.snapshot.nodes.iter().any(|(name, seen)| {
+            some.contains(&name.0) && seen.server().is_some_and(|s| !s.in_recovery)
+        }),
+    };
+    if !primary && !with_primary {
+        sync::can_do_without(ctx, node, &together)?;
     }
     let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
     let mut change = Change {
