@@ -239,6 +239,7 @@ fn open(controller: &str) -> EpochFacts {
         proof: Proof::Fenced,
         elected: false,
         earlier: Vec::new(),
+        possible: Vec::new(),
         over: false,
         started: String::new(),
     };

@@ -256,11 +256,14 @@ impl Hands {
             return refused("dry_run", "nothing is done in a dry run");
         }
         let proof = record.proof;
-        let roles = Roles::seen(inventory, &snapshot, &record.primary, &record.candidate, proof);
+        let roles = Roles::seen(inventory, &snapshot, &record.primary, &record.candidate, proof)
+            .besides(&record.possible);
         let replaces = open_operations(&snapshot);
         let mut identity = Identity { replaces, ..self.identity(&record.kind, &roles) };
         identity.record.over = interrupted.over;
-        let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+        identity.record.earlier.clone_from(&record.earlier);
+        let needed = interrupted.needed(&snapshot);
+        let claiming = Driver::claiming(&record.kind, &roles, needed);
         let nobody =
             |_: &Known| -> Result<Plan, String> { Err("nobody is elected here".to_owned()) };
         let claimed = runner.operate(claiming, identity.clone(), &nobody).await;
@@ -272,9 +275,10 @@ impl Hands {
         let new_primary = match &settlement {
             Settlement::Refuse { why, .. } => return ActEnd::Open { why: why.clone() },
             Settlement::Finish { primary } => primary,
-            Settlement::Undo => &record.candidate,
+            Settlement::Undo | Settlement::TakeBack => &record.candidate,
         };
-        let roles = Roles::seen(inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+        let roles = Roles::seen(inventory, &runner.snapshot(), &record.primary, new_primary, proof)
+            .besides(&record.possible);
         let playbook = match record.kind.as_str() {
             "failover" => &self.failover,
             "switchover" => &self.switchover,
@@ -289,6 +293,7 @@ impl Hands {
                 Driver::sweeping(plan, inventory, &claimed.known)
             }
             Settlement::Undo => Driver::undoing(plan, inventory, &claimed.known),
+            Settlement::TakeBack => Driver::sweeping(plan, inventory, &claimed.known),
             _ => {
                 let astray = operation::astray(inventory, &runner.snapshot(), new_primary);
                 Driver::after_promotion(plan, &claimed.known, astray)

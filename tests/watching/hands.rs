@@ -88,6 +88,7 @@ impl Hands {
             proof,
             elected: false,
             earlier: Vec::new(),
+            possible: Vec::new(),
             over: false,
             started: String::new(),
         }
