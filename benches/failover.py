@@ -89,7 +89,8 @@ class Restored(Cluster):
 
     def keep(self):
         self.stop()
-        script = f"set -e; rm -rf /root/kept; mkdir /root/kept; cp -a --parents {' '.join(self.kept)} /root/kept/"
+        script = "set -e; rm -rf /root/kept\n" + "".join(
+            f"mkdir -p $(dirname /root/kept{d}); cp -a {d} /root/kept{d}\n" for d in self.kept)
         in_parallel(lambda name: self.ssh(name, script), self.names)
 
     def restore(self):

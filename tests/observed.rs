@@ -255,6 +255,7 @@ fn the_captured_pair_makes_a_status() {
         failover: FailoverSettings::default(),
         witnesses: IndexMap::new(),
         routing: Routing::default(),
+        notifications: Vec::new(),
         nodes: nodes.into(),
         hosts: IndexMap::new(),
         vars: Map::new(),

@@ -58,7 +58,12 @@ fn random_schedules_never_make_two_primaries_and_end_well() {
     assert!(left.len() <= most, "{seeds:?} did not end well, the first:\n{}", left[0].1);
     if all.len() > 500 {
         assert!(recoveries > 100, "{recoveries}: the schedules test nothing");
-        for rule in ["replace-a-lost-primary", "blind-is-not-dead", "cut-off-never-acts"] {
+        for rule in [
+            "replace-a-lost-primary",
+            "restart-in-place",
+            "blind-is-not-dead",
+            "cut-off-never-acts",
+        ] {
             assert!(rules.contains(rule), "{rule} never held: {rules:?}");
         }
     }
@@ -88,6 +93,33 @@ fn a_lost_host_is_replaced_within_five_seconds() {
     world.strike(Fault::PowerOff(0), &mut Random(1));
     let after = replaced(&mut world).expect("it is replaced");
     assert!(after <= 5_000, "{after} ms");
+}
+
+#[test]
+fn with_one_standby_out_a_lost_primary_is_not_replaced() {
+    let mut world = world();
+    world.strike(Fault::PowerOff(2), &mut Random(1));
+    world.run(5_000);
+    world.strike(Fault::PowerOff(0), &mut Random(1));
+    assert_eq!(replaced(&mut world), None);
+    assert_eq!((world.primary(), world.recoveries), (None, 0));
+}
+
+#[test]
+fn a_primary_without_its_standbys_stays_by_its_lease() {
+    let mut cut = world();
+    for standby in [1, 2] {
+        cut.cut(0, standby);
+        cut.cut(standby, 0);
+    }
+    let mut off = world();
+    for standby in [1, 2] {
+        off.strike(Fault::PowerOff(standby), &mut Random(1));
+    }
+    for mut world in [cut, off] {
+        world.run(60_000);
+        assert_eq!((world.primary(), world.recoveries), (Some(0), 0));
+    }
 }
 
 #[test]

@@ -298,12 +298,18 @@ pub(super) enum Command {
         /// The watch that owned the cluster is gone for good: this one takes its place
         #[arg(long)]
         take_over: bool,
+        /// Print a systemd unit that runs this watch with these options, and stop
+        #[arg(long, conflicts_with_all = ["dry_run", "take_over"])]
+        print_unit: bool,
     },
     /// Have the watch look on without acting, for instance during maintenance
     Pause {
-        /// Until so much later: 30m, 2h; without it until `unpause`
+        /// Until so much later: 30min, 2h; without it until `unpause`
         #[arg(long, value_name = "TIME")]
         r#for: Option<String>,
+        /// Why; shown by `status` and to whoever is notified
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// End a pause
     Unpause,

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::error::CliError;
-use crate::model::Exit;
+use crate::model::{Exit, NoticeKind};
 use crate::operation::{FAILOVER_CODES, PRECONDITIONS};
 use crate::syntax::lower::did_you_mean;
 use crate::topology::{self, FINDINGS, REFUSALS};
 use crate::ui::Printer;
-use crate::watch::{Finding, FindingText, Minor, RULES, WATCH_CODES};
+use crate::watch::{Finding, FindingText, MORE_RULES, Minor, RULES, WATCH_CODES};
 
 pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
     let Some(code) = code else {
@@ -33,6 +33,16 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
         Printer.out(&format!("{name} (a rule of the watch)\n\nDoes: {does}. Because {because}.\n"));
         return Ok(Exit::Done);
     }
+    if let Some((name, does, because)) =
+        MORE_RULES.iter().find(|(name, ..)| name.replace('-', "_") == wanted)
+    {
+        Printer.out(&format!("{name} (a rule of the watch)\n\nDoes: {does}. Because {because}.\n"));
+        return Ok(Exit::Done);
+    }
+    if let Some((_, word, severity, sentence)) = NoticeKind::TABLE.iter().find(|r| r.1 == wanted) {
+        Printer.out(&format!("{word} (a notification, {severity})\n\nIt says: {sentence}.\n"));
+        return Ok(Exit::Done);
+    }
     let of_operations = || PRECONDITIONS.iter().chain(FAILOVER_CODES).chain(WATCH_CODES);
     if let Some((code, text)) = of_operations().find(|(code, _)| *code == wanted) {
         Printer.out(&format!("{code}\n\n{text}\n"));
@@ -49,6 +59,8 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
     let known = known.chain(of_operations().map(|(code, _)| *code));
     let known = known.chain(of_watch().into_iter().map(|t| t.code));
     let known = known.chain(RULES.iter().map(|r| r.name));
+    let known = known.chain(MORE_RULES.iter().map(|r| r.0));
+    let known = known.chain(NoticeKind::TABLE.iter().map(|r| r.1));
     let known = known.chain(Exit::TABLE.iter().map(|(_, n, _)| *n));
     let error = CliError::usage(format!("no code \"{code}\""));
     Err(match did_you_mean(&wanted, known) {
@@ -86,6 +98,13 @@ fn all() -> String {
     out.push_str("\nRules of the watch:\n");
     for rule in RULES {
         let _ = writeln!(out, "  {:<width$}  {}", rule.name, rule.because);
+    }
+    for (name, _, because) in MORE_RULES {
+        let _ = writeln!(out, "  {name:<width$}  {because}");
+    }
+    out.push_str("\nNotifications of the watch:\n");
+    for (_, word, _, sentence) in NoticeKind::TABLE {
+        let _ = writeln!(out, "  {word:<width$}  {sentence}");
     }
     out.push('\n');
     out.push_str(&exit_codes());

@@ -151,7 +151,12 @@ pub(super) fn prepare(
     file: Option<PathBuf>,
     lab: Lab,
 ) -> Result<Prepared, CliError> {
-    prepare_for(common, file, lab, Needed::All)
+    prepare_for(common, file, lab, Needed::Playbook)
+}
+
+/// The same, and what it takes to tell people.
+pub(super) fn prepare_to_watch(common: &Common) -> Result<Prepared, CliError> {
+    prepare_for(common, None, Lab::Find, Needed::Watch)
 }
 
 /// Reads what it takes to look at hosts: no more secrets than those of the logins.

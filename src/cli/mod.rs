@@ -18,6 +18,7 @@ mod listing;
 mod load;
 mod meta;
 mod nodes;
+mod pause;
 mod saved;
 mod secrets;
 mod sources;
@@ -25,6 +26,7 @@ mod status;
 mod switchover;
 mod trust;
 mod watch;
+mod watch_unit;
 
 use std::process::ExitCode;
 
@@ -115,10 +117,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             failover::failover(&common, &args)?
         }
         Command::Resume { id } => switchover::resume(&common, id.as_deref())?,
-        Command::Watch { dry_run, take_over } => watch::watch(&common, dry_run, take_over)?,
-        Command::Pause { r#for } => watch::pause(&common, r#for.as_deref())?,
-        Command::Unpause => watch::unpause(&common)?,
-        Command::Ack => watch::acknowledge(&common)?,
+        Command::Watch { print_unit: true, .. } => watch_unit::print(&common)?,
+        Command::Watch { dry_run, take_over, .. } => watch::watch(&common, dry_run, take_over)?,
+        Command::Pause { r#for, reason } => pause::pause(&common, r#for.as_deref(), reason)?,
+        Command::Unpause => pause::unpause(&common)?,
+        Command::Ack => pause::acknowledge(&common)?,
         Command::Exec { argv } => exec::exec(&common, &argv)?,
         Command::Facts => status::facts(&common)?,
         Command::Events { follow, lines } => events::events(&common, follow, lines)?,

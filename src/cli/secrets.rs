@@ -14,8 +14,10 @@ use crate::ui::Printer;
 /// Which secrets a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needed {
-    /// All: a playbook runs.
-    All,
+    /// A playbook runs: all but those of notifications.
+    Playbook,
+    /// All: playbooks run, and people are told.
+    Watch,
     /// Those of `ssh`: hosts are looked at. Others are read only where that takes no more than a
     /// look, so that they are masked in what the hosts say.
     Login,
@@ -31,10 +33,14 @@ pub(super) fn resolve(
 ) -> Result<Inventory, CliError> {
     let dir = path.parent().unwrap_or(Path::new(""));
     let mut sources = Sources { common, dir, vault_password: None };
-    let login = inventory.login_secrets();
+    let (login, notifications) = (inventory.login_secrets(), inventory.notification_secrets());
     let mut values = Vec::new();
     for (index, reference) in inventory.secret_refs().into_iter().enumerate() {
-        let must = needed == Needed::All || login.contains(&index);
+        let must = match needed {
+            Needed::Watch => true,
+            Needed::Playbook => !notifications.contains(&index),
+            Needed::Login => login.contains(&index),
+        };
         let value = if must { Some(sources.read(reference)?) } else { sources.at_hand(reference) };
         if let Some(value) = &value {
             redactor.learn(value.expose());

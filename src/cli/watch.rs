@@ -1,30 +1,33 @@
-//! `watch`, and what tells it to stand by or to go on: `pause`, `unpause`, `ack`.
+//! `watch`: the loop of `watcher`, with everything that it needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::args::{Common, Output};
 use super::error::CliError;
-use super::load::{self, Lab, Prepared};
+use super::load::{self, Prepared};
 use super::{block_on, interrupt, sources};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
 use crate::inventory::{Inventory, ReplicationMode};
-use crate::model::{Exit, HostName, Script, Value};
+use crate::model::{Exit, HostName, Script, Timing, Value};
 use crate::playbook::Playbook;
 use crate::runner::Runner;
 use crate::step::Options;
-use crate::ui::{HumanSink, JsonSink, Masked, Printer, Tee};
-use crate::watch::{Declared, FarProof, Members, Pause, Policy, Watch};
-use crate::watcher::{Hands, MakeRunner, Revoked, Settings, State, Watcher, lock_cluster};
+use crate::ui::{HumanSink, JsonSink, LiveTable, Masked, Tee};
+use crate::watch::{Declared, FarProof, Members, Notices, Policy, Watch};
+use crate::watcher::{
+    Audience, Draw, Hands, MakeRunner, Notifier, Revoked, Settings, State, Supervisor, Watcher,
+    lock_cluster,
+};
 
 /// `pgorch watch`.
 pub(super) fn watch(common: &Common, dry_run: bool, take_over: bool) -> Result<Exit, CliError> {
-    let prepared = load::prepare(common, None, Lab::Find)?;
+    let prepared = load::prepare_to_watch(common)?;
     let cluster = prepared.inventory.cluster.clone();
     let state_dir = load::state_dir();
     let unwritable = |e| CliError::failed(format!("the state of the watch: {e}"));
@@ -47,6 +50,7 @@ struct Playbooks {
     failover: Playbook,
     switchover: Playbook,
     rejoin: Playbook,
+    start: Playbook,
 }
 
 impl Playbooks {
@@ -56,6 +60,7 @@ impl Playbooks {
             failover: read("playbooks/failover.yml")?,
             switchover: read("playbooks/switchover.yml")?,
             rejoin: read("playbooks/rejoin.yml")?,
+            start: read("playbooks/start.yml")?,
         })
     }
 }
@@ -67,12 +72,30 @@ async fn go(
     playbooks: Playbooks,
     (dry_run, take_over): (bool, bool),
 ) -> Result<Exit, CliError> {
+    let table = (common.output == Output::Human && LiveTable::possible())
+        .then(|| Arc::new(LiveTable::start(load::verbosity(common))));
+    let done = run(common, prepared, state, playbooks, (dry_run, take_over), table.as_ref()).await;
+    if let Some(table) = table {
+        table.finish();
+    }
+    done
+}
+
+async fn run(
+    common: &Common,
+    prepared: Arc<Prepared>,
+    state: State,
+    playbooks: Playbooks,
+    (dry_run, take_over): (bool, bool),
+    table: Option<&Arc<LiveTable>>,
+) -> Result<Exit, CliError> {
     let inventory = Arc::clone(&prepared.inventory);
-    let sink = sink(common, &prepared);
+    let sink = sink(common, &prepared, table);
     let interrupt = interrupt::listen();
     let voters: Vec<HostName> =
         inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    let identity = format!("watch {} of {}", &state.id[..state.id.len().min(8)], whoami());
+    let identity =
+        format!("watch {} of {}", &state.id[..state.id.len().min(8)], super::pause::whoami());
     let policy = policy(&inventory, &voters, &identity);
     let mut watch = Watch::new(policy, state.budget, clock::raw());
     if let Some(kept) = state.kept.filter(|kept| inventory.nodes.contains_key(&kept.primary)) {
@@ -111,21 +134,32 @@ async fn go(
         failover: playbooks.failover,
         switchover: playbooks.switchover,
         rejoin: playbooks.rejoin,
+        start: playbooks.start,
         make,
         identity,
         dry_run,
         revoked,
     };
+    let notifier = Notifier::start(&inventory.notifications, &prepared.redactor, &sink);
+    let notifier = Some(notifier.map_err(|why| CliError::usage(format!("notifications: {why}")))?);
     // The connections of the hands stand before they are needed.
     hands.runner.first_batch(&Options { check: true, ..Options::default() }).await;
     if !dry_run {
         own(&hands.runner, &inventory, &voters, &hands.identity, take_over).await?;
     }
     // From here on nobody else has the right to give anything.
-    if let Ok(mut watch) = watch.lock() {
-        watch.leases_mut().begin(clock::raw());
-    }
+    lock(&watch).leases_mut().begin(clock::raw());
     let targets = prepared.targets_of(common, &voters).await?;
+    let known = lock(&watch).recorded().map(|r| r.primary.clone());
+    let audience = Audience {
+        sink: Arc::clone(&sink),
+        notifier: notifier.filter(|_| !dry_run),
+        notices: Notices::new(known),
+        supervisor: Supervisor::of_process(),
+        draw: table.map(|table| draw(table, interrupt.clone())),
+        cluster: inventory.cluster.clone(),
+        controller: hands.identity.clone(),
+    };
     let settings = Settings {
         home: format!("/var/lib/pgorch/{}", inventory.cluster),
         inventory,
@@ -135,17 +169,35 @@ async fn go(
         interrupt,
         state_dir: load::state_dir(),
     };
-    let watcher = Watcher::new(settings, &load::transport(), targets.into_iter().collect());
+    let watcher =
+        Watcher::new(settings, audience, &load::transport(), targets.into_iter().collect());
     let exit = watcher.run().await;
     sink.emit(&Event::run(Kind::RunDone { exit }, ""));
     Ok(exit)
 }
 
-fn sink(common: &Common, prepared: &Prepared) -> Arc<dyn Sink> {
+fn lock(watch: &Mutex<Watch>) -> std::sync::MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Draws the table; what is said about an interrupt stays above it.
+fn draw(table: &Arc<LiveTable>, mut interrupt: tokio::sync::watch::Receiver<u8>) -> Draw {
+    let beside = Arc::clone(table);
+    tokio::spawn(async move {
+        while interrupt.changed().await.is_ok() {
+            beside.anew();
+        }
+    });
+    let table = Arc::clone(table);
+    Box::new(move |board| table.board(board))
+}
+
+fn sink(common: &Common, prepared: &Prepared, table: Option<&Arc<LiveTable>>) -> Arc<dyn Sink> {
     let mut all: Vec<Arc<dyn Sink>> = Vec::new();
     all.extend(prepared.journal());
-    match common.output {
-        Output::Json => all.push(Arc::new(JsonSink { run: prepared.run.clone() })),
+    match (common.output, table) {
+        (Output::Json, _) => all.push(Arc::new(JsonSink { run: prepared.run.clone() })),
+        (_, Some(table)) => all.push(Arc::clone(table) as Arc<dyn Sink>),
         _ => all.push(Arc::new(HumanSink::new(load::verbosity(common), false))),
     }
     Arc::new(Masked { redactor: prepared.redactor.clone(), inner: Arc::new(Tee(all)) })
@@ -170,11 +222,15 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
             voters: voters.to_vec(),
             identity: identity.to_owned(),
         },
-        timing: failover.timing.clone(),
+        timing: failover.restart_in_place.map_or_else(
+            || failover.timing.clone(),
+            |limit| Timing { restart_in_place: limit, ..failover.timing.clone() },
+        ),
         quorum_replication: quorum,
+        guarded: failover.automatic,
         unreachable,
         auto_rejoin: failover.auto_rejoin,
-        restart_standbys: failover.restart_in_place.is_some(),
+        restart_in_place: failover.restart_in_place,
     }
 }
 
@@ -227,131 +283,4 @@ async fn own(
         return Err(CliError::unreachable(text).hint("pgorch status"));
     }
     Ok(())
-}
-
-/// `user@host` of this process, for people.
-fn whoami() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{}@{host}", user.unwrap_or_else(|_| "root".to_owned()))
-}
-
-/// `pgorch pause [--for TIME]`.
-pub(super) fn pause(common: &Common, time: Option<&str>) -> Result<Exit, CliError> {
-    let span = time.map(span).transpose()?;
-    say(common, true, span)
-}
-
-/// `pgorch unpause`.
-pub(super) fn unpause(common: &Common) -> Result<Exit, CliError> {
-    say(common, false, None)
-}
-
-/// `90s`, `30m`, `2h`, `1d`.
-fn span(text: &str) -> Result<Duration, CliError> {
-    let bad = || CliError::usage(format!("--for {text}: no time")).hint("such as 30m or 2h");
-    let unit = text.chars().last().ok_or_else(bad)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(bad()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| bad())?;
-    match number {
-        0 => Err(bad()),
-        number => Ok(Duration::from_secs(number.saturating_mul(seconds))),
-    }
-}
-
-/// Stores the word on a majority of the voters: below that a watch might not hear of it.
-fn say(common: &Common, paused: bool, span: Option<Duration>) -> Result<Exit, CliError> {
-    let prepared = load::prepare_to_look(common, None)?;
-    let inventory = Arc::clone(&prepared.inventory);
-    let said = clock::wall().as_millisecond();
-    let until = span.map(|s| said + i64::try_from(s.as_millis()).unwrap_or(i64::MAX / 2));
-    let word = Pause { said, paused, until, by: whoami() };
-    let json = serde_json::to_string(&word).map_err(|e| CliError::failed(e.to_string()))?;
-    let script = Script::new()
-        .set("home", &format!("/var/lib/pgorch/{}", inventory.cluster))
-        .set("word", &json)
-        .line("umask 077")
-        .line("mkdir -p \"$home\" && printf '%s\\n' \"$word\" >\"$home/pause.pgorch-new\" &&")
-        .line(
-            "  sync \"$home/pause.pgorch-new\" && mv -f \"$home/pause.pgorch-new\" \"$home/pause\"",
-        );
-    let voters: Vec<HostName> =
-        inventory.nodes.keys().chain(inventory.witnesses.keys()).cloned().collect();
-    let needed = voters.len() / 2 + 1;
-    block_on(async move {
-        let (_stop, interrupt) = tokio::sync::watch::channel(0);
-        let sink: Arc<dyn Sink> = Arc::new(Tee(Vec::new()));
-        let playbook = Playbook::default();
-        let vars = Vec::new();
-        let runner =
-            prepared.runner_of(playbook, voters.clone(), vars, sink, interrupt, common).await?;
-        let stored: BTreeSet<HostName> =
-            join_all(voters.iter().map(|voter| store(&runner, voter, &script)))
-                .await
-                .into_iter()
-                .flatten()
-                .collect();
-        let what = if paused { "paused" } else { "no longer paused" };
-        let count = format!("stored on {} of {} voters", stored.len(), voters.len());
-        if stored.len() < needed {
-            return Err(CliError::unreachable(format!("{count}, {needed} are needed"))
-                .hint("a watch elsewhere may not hear of it"));
-        }
-        match common.output {
-            Output::Json => {
-                let document = serde_json::json!({ "schema": 1, "paused": paused, "until": until,
-                    "stored": stored, "voters": voters });
-                Printer.out(&format!("{document}\n"));
-            }
-            _ => Printer.out(&format!("the watch of {} is {what} ({count})\n", inventory.cluster)),
-        }
-        Ok(Exit::Done)
-    })?
-}
-
-async fn store(runner: &Runner, voter: &HostName, script: &Script) -> Option<HostName> {
-    let mut link = runner.links.get(voter)?.lock().await;
-    let limit = Duration::from_secs(15);
-    let (rc, ..) = link.command(script, None, limit, &mut |_| {}).await.ok()?;
-    (rc == 0).then(|| voter.clone())
-}
-
-/// `pgorch ack`.
-pub(super) fn acknowledge(common: &Common) -> Result<Exit, CliError> {
-    let path = load::find(common, None)?;
-    let (inventory, _) = load::inventory_file(&path)?;
-    let (dir, cluster) = (load::state_dir(), inventory.cluster);
-    let unwritable = |e| CliError::failed(format!("the state of the watch: {e}"));
-    let mut state = State::read(&dir, &cluster).map_err(unwritable)?;
-    let count = state.budget.recoveries.len();
-    state.budget.acknowledge();
-    state.write(&dir, &cluster).map_err(unwritable)?;
-    Printer.out(&match count {
-        0 => format!("nothing was to be acknowledged for {cluster}\n"),
-        1 => format!("one recovery of {cluster} acknowledged\n"),
-        count => format!("{count} recoveries of {cluster} acknowledged\n"),
-    });
-    Ok(Exit::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::span;
-
-    #[test]
-    fn spans_are_read() {
-        let seconds = |text: &str| span(text).map(|s| s.as_secs()).map_err(|e| e.text());
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("30m"), Ok(1_800));
-        assert_eq!(seconds("2h"), Ok(7_200));
-        for bad in ["", "h", "0m", "1", "-1m", "1.5h", "ten"] {
-            assert!(span(bad).is_err(), "{bad}");
-        }
-    }
 }

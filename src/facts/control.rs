@@ -40,6 +40,8 @@ pub(super) fn control_data(text: &str) -> Option<ControlData> {
         state: (*lines.get("Database cluster state")?).to_owned(),
         timeline: timeline("Latest checkpoint's TimeLineID")?,
         checkpoint_lsn: lsn("Latest checkpoint location")?,
+        redo_lsn: lsn("Latest checkpoint's REDO location")
+            .or_else(|| lsn("Latest checkpoint location"))?,
         data_checksums: number("Data page checksum version").unwrap_or(0) != 0,
         wal_log_hints: lines.get("wal_log_hints setting") == Some(&"on"),
         min_recovery_end: end,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CannotLook, ClusterDir, DataDir, InstanceFacts, SyncRecord, UnitFacts, control, epoch, server,
+    CannotLook, ClusterDir, DataDir, InstanceFacts, Pause, SyncRecord, UnitFacts, control, epoch,
+    server,
 };
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier, Timeline};
@@ -130,6 +131,7 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         disk_free_bytes,
         disk_total_bytes,
         epoch: epoch::read(report.value("epoch"), report.value("operation")),
+        pause: report.value("pause").and_then(Pause::read),
         sync: report.value("sync").map(SyncRecord::read),
         revoked: report.value("revoked").is_some(),
         fenced: report.value("fenced").map(str::to_owned),

@@ -86,6 +86,7 @@ h=
 if { { read -r v; read -r h || :; } <"$home/epoch"; } 2>/dev/null; then
   printf 'epoch=%s\noperation=%s\n' "$v" "$h"
 fi
+if { read -r v <"$home/pause"; } 2>/dev/null; then printf 'pause=%s\n' "$v"; fi
 # Line 1: epoch and number, 2: whom commits may be waiting for.
 h=
 if { { read -r v; read -r h; } <"$home/sync"; } 2>/dev/null; then printf 'sync=%s\n' "$h"; fi

@@ -14,6 +14,7 @@ mod control;
 mod epoch;
 mod host;
 mod instance;
+mod pause;
 mod server;
 mod sync;
 
@@ -24,6 +25,7 @@ pub use epoch::{
 };
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};
+pub use pause::Pause;
 pub use sync::{Recorded, SyncRecord, SyncValue};
 
 /// All declared nodes, each as it was seen in one look.
@@ -135,6 +137,8 @@ pub struct InstanceFacts {
     pub server_elsewhere: bool,
     /// The highest epoch that this node has stored, with the operation that it belongs to.
     pub epoch: EpochFacts,
+    /// What an operator has told the watch, as this node has stored it.
+    pub pause: Option<Pause>,
     /// Whom commits may be waiting for, as this node has stored it.
     pub sync: Option<SyncRecord>,
     /// The fence marker's text: the unit refuses to start while it is there.
@@ -204,6 +208,8 @@ pub struct ControlData {
     pub state: String,
     pub timeline: Timeline,
     pub checkpoint_lsn: Lsn,
+    /// Where crash recovery begins.
+    pub redo_lsn: Lsn,
     pub data_checksums: bool,
     /// `wal_log_hints` as of the last start; one of this and checksums is what pg_rewind needs.
     pub wal_log_hints: bool,
@@ -369,6 +375,7 @@ impl Default for ControlData {
             state: String::new(),
             timeline: Timeline(0),
             checkpoint_lsn: Lsn(0),
+            redo_lsn: Lsn(0),
             data_checksums: false,
             wal_log_hints: false,
             min_recovery_end: None,

@@ -8,6 +8,7 @@ mod check;
 mod first;
 mod guard;
 mod hba;
+mod notifications;
 mod parse;
 mod pattern;
 mod postgres;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use crate::model::{HostName, Map, Secret, Timing};
+use crate::model::{HostName, Map, NoticeKind, Secret, Timing};
 
 /// A whole inventory file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,7 @@ pub struct Inventory {
     pub failover: FailoverSettings,
     pub witnesses: IndexMap<HostName, Host>,
     pub routing: Routing,
+    pub notifications: Vec<Notification>,
     /// In file order; the order is the default order of output.
     pub nodes: IndexMap<HostName, Node>,
     pub hosts: IndexMap<HostName, Host>,
@@ -205,6 +207,34 @@ pub struct Vip {
 pub struct Hooks {
     pub before_promote: Vec<Vec<String>>,
     pub after_promote: Vec<Vec<String>>,
+}
+
+/// Whom the watch tells of what happens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    pub to: Recipient,
+    /// Which kinds it wants.
+    pub events: Vec<NoticeKind>,
+    /// How long one message may take.
+    pub timeout: Duration,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recipient {
+    /// A command of the controller, which gets the message on its standard input.
+    Command(Vec<String>),
+    Webhook(Webhook),
+}
+
+/// An address that the message is posted to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Webhook {
+    /// `http://` or `https://`; often a secret itself.
+    pub url: SecretRef,
+    pub headers: IndexMap<String, SecretRef>,
+    /// Certificates of authorities besides those of the system, PEM.
+    pub ca_file: Option<String>,
 }
 
 /// A PgBouncer, which holds its clients while the primary changes.

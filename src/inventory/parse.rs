@@ -5,7 +5,10 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::settings::{checked, number_in};
-use super::{Host, Inventory, Node, SecretRef, check, postgres, routing, secrets, settings, text};
+use super::{
+    Host, Inventory, Node, SecretRef, check, notifications, postgres, routing, secrets, settings,
+    text,
+};
 use crate::model::{HostName, Map};
 use crate::syntax::lower::{Complaints, MapReader, did_you_mean, mismatch, string};
 use crate::syntax::{Diagnostic, Entry, Node as Tree, NodeKind, Severity, Source, yaml};
@@ -46,6 +49,7 @@ fn inventory(tree: &Tree, out: &mut Complaints) -> Option<Inventory> {
     let mut secrets = Vec::new();
     let witnesses = hosts(map.get("witnesses"), "witness", &mut secrets, out);
     let routing = routing::routing(map.get("routing"), out);
+    let notifications = notifications::all(map.list("notifications"), out);
     let nodes = nodes(&mut map, &mut secrets, out);
     let hosts = hosts(map.get("hosts"), "host", &mut secrets, out);
     let groups = groups(map.get("groups"), &mut secrets, out);
@@ -60,6 +64,7 @@ fn inventory(tree: &Tree, out: &mut Complaints) -> Option<Inventory> {
         failover,
         witnesses,
         routing,
+        notifications,
         nodes,
         hosts,
         vars,

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::model::{Map, Value};
+use crate::model::{Map, NoticeKind, Value};
 
 /// The schema as a document.
 #[must_use]
@@ -24,6 +24,10 @@ pub fn schema() -> Value {
             ("failover", failover()),
             ("witnesses", named(reference("host"), "Voters without PostgreSQL.")),
             ("routing", routing()),
+            (
+                "notifications",
+                list(reference("notification"), "Whom the watch tells of what happens."),
+            ),
             ("nodes", named(reference("node"), "Hosts with one PostgreSQL of the cluster each.")),
             ("hosts", named(reference("host"), "Other hosts, for playbooks.")),
             ("groups", named(group(), "Variables and members of groups.")),
@@ -42,6 +46,7 @@ pub fn schema() -> Value {
                 "host": host(), "node": node(),
                 "password": password(), "secret": secret(), "hba": hba(),
                 "database": database(), "role": role(), "extension": extension(),
+                "notification": notification(),
             }),
         ),
     ];
@@ -352,6 +357,33 @@ fn routing() -> Value {
                     "Commands that the controller runs when the primary changes.",
                     [("before_promote", commands()), ("after_promote", commands())],
                 ),
+            ),
+        ],
+    )
+}
+
+fn notification() -> Value {
+    let words: Vec<&str> = NoticeKind::TABLE.iter().map(|row| row.1).collect();
+    object(
+        "A command or a webhook.",
+        [
+            (
+                "command",
+                json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+                "description": "Run on the controller, with the message as JSON on its standard input."}),
+            ),
+            ("webhook", reference("password")),
+            (
+                "headers",
+                json!({"type": ["object", "null"], "description": "HTTP headers of the webhook.",
+                "additionalProperties": reference("password")}),
+            ),
+            ("ca_file", text("Certificates of authorities besides the system's, PEM.")),
+            ("events", list(choice(&words, ""), "What it wants; default all but suspected.")),
+            (
+                "timeout",
+                json!({"type": ["string", "integer"],
+                "description": "How long one message may take; default 10s."}),
             ),
         ],
     )

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Inventory, SecretRef, SshSettings};
+use super::{Inventory, Recipient, SecretRef, SshSettings};
 use crate::model::{Map, Secret, Value};
 use crate::syntax::lower::{Complaints, MapReader, mismatch};
 use crate::syntax::{Diagnostic, Entry, Node, NodeKind};
@@ -29,6 +29,14 @@ pub(super) fn password(node: Option<&Node>, key: &str, out: &mut Complaints) -> 
                 None
             }
         },
+    }
+}
+
+/// Text that may be written in clear, or a secret.
+pub(super) fn text_or_secret(node: &Node, key: &str, out: &mut Complaints) -> Option<SecretRef> {
+    match &node.kind {
+        NodeKind::Str(text) => Some(SecretRef::Plain(Secret::new(text.clone()))),
+        _ => password(Some(node), key, out),
     }
 }
 
@@ -113,7 +121,7 @@ fn value(node: &Node, secrets: &mut Vec<SecretRef>, out: &mut Complaints) -> Val
 
 impl Inventory {
     /// Every secret of the file in a fixed order: those of `vars` ([`Inventory::secrets`]), then
-    /// the passwords of `ssh`, roles, nodes and hosts as they come.
+    /// the passwords of `ssh`, roles, nodes and hosts as they come, then what notifications need.
     #[must_use]
     pub fn secret_refs(&self) -> Vec<&SecretRef> {
         let mut all: Vec<&SecretRef> = self.secrets.iter().collect();
@@ -124,6 +132,11 @@ impl Inventory {
         let nodes = self.nodes.values().map(|node| &node.postgres);
         for postgres in [&self.postgres].into_iter().chain(nodes) {
             all.extend(postgres.roles.iter().filter_map(|role| role.password.as_ref()));
+        }
+        for notification in &self.notifications {
+            if let Recipient::Webhook(webhook) = &notification.to {
+                all.extend([&webhook.url].into_iter().chain(webhook.headers.values()));
+            }
         }
         all
     }
@@ -137,6 +150,17 @@ impl Inventory {
         };
         let count: usize = [&self.ssh].into_iter().chain(hosts).map(passwords).sum();
         self.secrets.len()..self.secrets.len() + count
+    }
+
+    /// Which of [`Inventory::secret_refs`] only notifications need: the last ones.
+    #[must_use]
+    pub fn notification_secrets(&self) -> Range<usize> {
+        let webhooks = self.notifications.iter().filter_map(|n| match &n.to {
+            Recipient::Webhook(webhook) => Some(1 + webhook.headers.len()),
+            Recipient::Command(_) => None,
+        });
+        let all = self.secret_refs().len();
+        all - webhooks.sum::<usize>()..all
     }
 
     /// The inventory with its secrets known: `secrets[i]` is the value of `secret_refs()[i]`.
@@ -176,6 +200,11 @@ impl Inventory {
         }
         for postgres in postgres {
             all.extend(postgres.roles.iter_mut().filter_map(|role| role.password.as_mut()));
+        }
+        for notification in &mut self.notifications {
+            if let Recipient::Webhook(webhook) = &mut notification.to {
+                all.extend([&mut webhook.url].into_iter().chain(webhook.headers.values_mut()));
+            }
         }
         all
     }

@@ -56,6 +56,20 @@ pub(super) fn one_line(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// `http://` or `https://`, and a host at least.
+pub(super) fn web_address(text: &str) -> Result<(), &'static str> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c);
+    match rest {
+        None => Err("an address that begins with https:// or http://"),
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) => {
+            Err("an address with a host in it")
+        }
+        Some(rest) if !rest.chars().all(good) => Err("an address without blanks and the like"),
+        Some(_) => Ok(()),
+    }
+}
+
 /// The name of an account of the operating system.
 pub(super) fn account(text: &str) -> Result<(), &'static str> {
     let rest = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);

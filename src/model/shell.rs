@@ -1,4 +1,4 @@
-//! The one place where text is quoted for a POSIX shell.
+//! The one place where text is quoted, for a POSIX shell and for the command lines of systemd's units.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,19 @@ pub fn quote(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// `text` as one word of `ExecStart=` (systemd.service(5), "Command lines"): neither a specifier nor a
+/// variable is left in it.
+#[must_use]
+pub fn unit_word(text: &str) -> String {
+    let escaped = text.replace('%', "%%").replace('$', "$$");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+^$".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return escaped;
+    }
+    let escaped = escaped.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
 }
 
 /// A piece of POSIX-sh program text, built from quoted words.
@@ -92,7 +105,7 @@ impl Script {
 
 #[cfg(test)]
 mod tests {
-    use super::{Script, quote};
+    use super::{Script, quote, unit_word};
 
     #[test]
     fn quotes_what_a_shell_would_touch() {
@@ -100,6 +113,16 @@ mod tests {
         assert_eq!(quote(""), "''");
         assert_eq!(quote("it's $HOME"), r"'it'\''s $HOME'");
         assert_eq!(quote("~root"), "'~root'");
+    }
+
+    #[test]
+    fn a_unit_s_words_have_no_specifiers() {
+        assert_eq!(unit_word("/usr/bin/pgorch"), "/usr/bin/pgorch");
+        assert_eq!(unit_word(""), "\"\"");
+        assert_eq!(unit_word("a b"), "\"a b\"");
+        assert_eq!(unit_word("50%h"), "50%%h");
+        assert_eq!(unit_word("$HOME"), "$$HOME");
+        assert_eq!(unit_word(r#"it"s \x"#), r#""it\"s \\x""#);
     }
 
     #[test]

@@ -64,13 +64,19 @@ pub enum LeaseCommand<'a> {
     Renew { reading: &'a Reading, end: Duration },
     /// One start, begun before `end`; the lease that comes of it ends then too.
     Grant { reading: &'a Reading, end: Duration, nonce: &'a str },
-    /// A lease without an end, while this boot and this epoch last.
-    Pause { reading: &'a Reading },
+    /// The server runs without a lease, while this boot and this epoch last: until `end` on the node's
+    /// clock, or until [`LeaseCommand::Unpause`]. Refused when it arrives [`PAUSE_LATEST`] after the reading.
+    Pause { reading: &'a Reading, end: Option<Duration> },
     /// The end of a pause; a lease must have been given before.
     Unpause,
     /// Lease and grant are taken back: a promotion that they were for came to nothing.
     Withdraw,
 }
+
+/// A pause may be this long on its way: one that comes after its own end must not begin anew.
+pub const PAUSE_LATEST: Duration = Duration::from_secs(5);
+/// Milliseconds of a host's uptime that none sees: three thousand years.
+const NEVER: u128 = 99_999_999_999_999;
 
 /// Why a node did not do it; nothing has changed there, but for [`LeaseRefusal::Failed`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +142,11 @@ pub fn lease_command(
         LeaseCommand::Grant { reading, end, nonce } => {
             ("grant a start", format!("grant {epoch} {} {} {nonce}", reading.boot, end.as_millis()))
         }
-        LeaseCommand::Pause { reading } => ("pause", format!("pause {epoch} {}", reading.boot)),
+        LeaseCommand::Pause { reading, end } => {
+            let end = end.map_or(NEVER, |end| end.as_millis());
+            let latest = (reading.uptime + PAUSE_LATEST).as_millis();
+            ("pause", format!("pause {epoch} {} {end} {latest}", reading.boot))
+        }
         LeaseCommand::Unpause => ("end the pause", "unpause".to_owned()),
         LeaseCommand::Withdraw => ("take the lease back", "withdraw".to_owned()),
     };

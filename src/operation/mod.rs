@@ -34,7 +34,7 @@ pub use failover::{Accepted, Assessment, FAILOVER_CODES, assess};
 pub use interrupted::{
     Interrupted, Settlement, Superseded, astray, next_epoch, open_operations, superseded,
 };
-pub use lease::{LeaseCommand, LeaseRefusal, Reading, lease_command, read_lease};
+pub use lease::{LeaseCommand, LeaseRefusal, PAUSE_LATEST, Reading, lease_command, read_lease};
 pub use lower::{lower, lower_plays};
 pub use plan::{Plan, Roles, Stage, Step, verify};
 pub use pooler::{PoolerDatabase, PoolerSeen, pooler_fragment, pooler_seen};

@@ -35,6 +35,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("templates/postgresql.service.j2", include_str!("../../templates/postgresql.service.j2")),
     ("templates/sudoers.j2", include_str!("../../templates/sudoers.j2")),
     ("templates/vip.sh.j2", include_str!("../../templates/vip.sh.j2")),
+    ("templates/watch.service.j2", include_str!("../../templates/watch.service.j2")),
 ];
 
 /// The text of a shipped file: `playbooks/apply.yml`, or just `apply.yml` or `unit.service.j2`.

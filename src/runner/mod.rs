@@ -37,6 +37,7 @@ use crate::topology;
 
 pub use change_over::{NoPlan, Prospect, nobody_elects};
 pub use gather::{LiveRoles, PrimaryRule};
+pub use hook::LocalCommand;
 pub use link::{Link, LinkError};
 pub use operate::{LeaseWait, Operated};
 pub use outcome::Outcome;

@@ -276,6 +276,12 @@ pub const FINDINGS: &[FindingInfo] = &[
          they must wait for standbys. Update to 13.21, 14.18, 15.13, 16.9, 17.5 or later.",
     ),
     info(
+        "watch_paused",
+        "An operator has told the watch to stand by.",
+        "`pgorch pause`: the watch looks on and replaces nobody, and the guard of the primary lets it \
+         run without a lease. `pgorch unpause` ends it; one with `--for` ends by itself.",
+    ),
+    info(
         "pending_restart",
         "A changed parameter waits for a restart.",
         "The file has the new value, the server runs with the old one. `pgorch restart` does it in \

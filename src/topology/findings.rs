@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::bootstrap::strangers;
 use super::catalog::{Severity, explain};
 use super::{Nodes, State, Topology, health};
-use crate::facts::{Observation, Snapshot};
+use crate::facts::{Observation, Pause, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::{HostName, Lsn, Role, Timeline};
 
@@ -64,8 +64,20 @@ pub fn findings(
         health::of_instance(&nodes, topology, name, &mut found);
     }
     undeclared(&nodes, &mut found);
+    paused(snapshot, &mut found);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
+}
+
+/// The newest word that any node has stored; whether its time is over is judged by that node's clock.
+fn paused(snapshot: &Snapshot, found: &mut Vec<Finding>) {
+    let facts = || snapshot.nodes.values().filter_map(Observation::facts);
+    let words = facts().filter_map(|f| f.instance.as_ref()?.pause.as_ref());
+    let now = facts().map(|f| f.host.epoch_seconds).fold(0.0, f64::max);
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    if let Some(pause) = Pause::in_force(words, (now * 1_000.0) as i64) {
+        found.push(Finding::new("watch_paused", pause.describe()).hint("pgorch unpause"));
+    }
 }
 
 fn roles(nodes: &Nodes<'_>, topology: &Topology, found: &mut Vec<Finding>) {

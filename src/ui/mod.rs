@@ -1,13 +1,17 @@
 //! What people and programs see of a run. Data goes to standard output, everything else to
 //! standard error; only this module and `cli` print.
 
+mod board;
 mod human;
 mod json;
+mod live;
 mod plan;
 mod terminal;
 
+pub use board::board_lines;
 pub use human::{Verbosity, diff_lines, event_lines};
 pub use json::{diff_json, event_json, impact_json, status_word};
+pub use live::LiveTable;
 pub use plan::plan_text;
 pub use terminal::{HumanSink, JsonSink, Printer};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::facts::{EpochFacts, OperationState};
+use crate::facts::{EpochFacts, OperationState, Pause};
 use crate::model::{HostName, Instant, SystemIdentifier, Timeline, Timing};
 
 use super::analysis::{Members, Picture, Recorded, analyse};
@@ -11,7 +11,7 @@ use super::finding::{Finding, Minor};
 use super::lease::{Leases, Renewal};
 use super::observation::{Look, Seen, ServerSeen, Sight};
 use super::rules::{Phase, Reaction, rule};
-use super::standing::{Budget, Kept, Pause};
+use super::standing::{Budget, Kept};
 use super::suspicion::{Patience, Suspicion};
 
 /// What the inventory says about the watch.
@@ -20,11 +20,14 @@ pub struct Policy {
     pub members: Members,
     pub timing: Timing,
     pub quorum_replication: bool,
+    /// Guards are on the nodes, and keep leases.
+    pub guarded: bool,
     /// What can prove that a primary whose host does not answer confirms nothing any more.
     pub unreachable: Option<FarProof>,
     pub auto_rejoin: bool,
-    /// A standby that is down is started again.
-    pub restart_standbys: bool,
+    /// A crashed server on a live host is started again, and has so long to be back: a primary once
+    /// before it is replaced, a standby always.
+    pub restart_in_place: Option<Duration>,
 }
 
 /// How a primary that cannot be reached is known to be harmless.
@@ -46,6 +49,11 @@ pub enum Act {
         reachable: bool,
         silent: Duration,
     },
+    /// Start the crashed primary again, as the primary.
+    Restart {
+        primary: HostName,
+        limit: Duration,
+    },
     Rejoin {
         node: HostName,
         why: Minor,
@@ -60,6 +68,7 @@ impl Act {
             Act::Failover { primary, finding, .. } => {
                 format!("replace {primary} ({})", finding.code())
             }
+            Act::Restart { primary, .. } => format!("start {primary} again in its place"),
             Act::Rejoin { node, why } => format!("bring {node} back ({})", why.code()),
             Act::Resume => "continue or undo the interrupted operation".to_owned(),
         }
@@ -97,6 +106,20 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// In a few words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Decision::Nothing => "nothing".to_owned(),
+            Decision::LookHarder => "look harder".to_owned(),
+            Decision::Wait { why, .. } => format!("wait: {why}"),
+            Decision::Act(act) => act.describe(),
+            Decision::Alarm { code } => format!("alarm: {code}"),
+        }
+    }
+}
+
 /// A round's result, for the loop and for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -113,6 +136,8 @@ pub struct Verdict {
     pub next: Instant,
     pub knock: bool,
     pub renewals: Vec<Renewal>,
+    /// What an operator has told the watch, while it is in force.
+    pub pause: Option<Pause>,
 }
 
 /// After a confirming look at a server that is gone from a live host.
@@ -124,6 +149,9 @@ const COOL_DOWN_MAX: Duration = Duration::from_secs(300);
 const ASTRAY: Duration = Duration::from_secs(12);
 /// A returned host has a moment to come up by itself.
 const RETURNED: Duration = Duration::from_secs(1);
+
+/// A primary that was started again in its place and is lost once more within this time is replaced.
+const ONCE: Duration = Duration::from_secs(300);
 
 /// An attempt that is not made again before its time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,6 +183,8 @@ pub struct Watch {
     budget: Budget,
     leases: Leases,
     recovery: Attempts,
+    /// When a primary was last started again in its place.
+    restarted: Option<Instant>,
     minor_since: BTreeMap<(Minor, HostName), Instant>,
     rejoins: BTreeMap<HostName, Attempts>,
 }
@@ -174,6 +204,7 @@ impl Watch {
             budget,
             leases,
             recovery: Attempts::default(),
+            restarted: None,
             minor_since: BTreeMap::new(),
             rejoins: BTreeMap::new(),
         }
@@ -220,6 +251,13 @@ impl Watch {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Looks in a row that show this, and how many it takes.
+    #[must_use]
+    pub(super) fn suspects(&self, finding: Finding) -> Option<(u32, u32)> {
+        let patience = Patience::of(finding, &self.policy.timing, self.policy.quorum_replication)?;
+        Some((self.suspicion.rounds(), patience.probes))
     }
 
     /// `pgorch ack`, read from where it is kept.
@@ -290,7 +328,11 @@ impl Watch {
         if self.phase != Phase::Acting {
             self.suspicion.note(picture.finding, picture.sure, now, asleep);
         }
-        let from = self.enter(picture.finding, now, wall);
+        let pause = self.paused(wall);
+        if let (Some(_), Some(recorded)) = (&pause, &self.recorded) {
+            self.leases.paused(&recorded.primary);
+        }
+        let from = self.enter(picture.finding, pause.is_some(), now, wall);
         let rule = rule(from, picture.finding);
         let mut verdict = Verdict {
             round: self.sight.round(),
@@ -305,6 +347,7 @@ impl Watch {
             next: now.after(self.policy.timing.round),
             knock: picture.knock,
             renewals: Vec::new(),
+            pause,
         };
         self.phase = rule.to.unwrap_or(from);
         match rule.reaction {
@@ -318,23 +361,33 @@ impl Watch {
             Reaction::Resume => self.resume(&mut verdict, now),
             Reaction::Recover => self.recover(&mut verdict, now, wall),
         }
-        if picture.finding == Finding::Healthy && self.phase == Phase::Watching {
-            self.record(&picture);
-            self.look_after(&picture, &mut verdict, now);
+        if picture.finding == Finding::Healthy {
+            match self.phase {
+                Phase::Watching => {
+                    self.record(&picture);
+                    self.look_after(&picture, &mut verdict, now);
+                }
+                Phase::Paused => self.record(&picture),
+                _ => {}
+            }
         }
         verdict.phase = self.phase;
         verdict.renewals = self.renewals(picture.finding, now);
         verdict
     }
 
+    /// The newest word of an operator, while it is to stand by.
+    fn paused(&self, wall: i64) -> Option<Pause> {
+        let hosts = self.policy.members.voters.iter().filter_map(|v| self.sight.host(v));
+        Pause::in_force(hosts.filter_map(|h| h.pause.as_ref()), wall).cloned()
+    }
+
     /// The phase that the table is asked about.
-    fn enter(&mut self, finding: Finding, now: Instant, wall: i64) -> Phase {
+    fn enter(&mut self, finding: Finding, paused: bool, now: Instant, wall: i64) -> Phase {
         if self.phase == Phase::Acting {
             return Phase::Acting;
         }
-        let hosts = self.policy.members.voters.iter().filter_map(|v| self.sight.host(v));
-        let words = hosts.filter_map(|h| h.pause.as_ref());
-        if Pause::in_force(words, wall).is_some() {
+        if paused {
             self.suspicion.forget();
             return Phase::Paused;
         }
@@ -452,6 +505,13 @@ impl Watch {
             self.phase = Phase::Halted;
             return;
         }
+        if let Some(limit) = self.restarts(verdict.finding, now) {
+            self.restarted = Some(now);
+            verdict.rule = "restart-in-place";
+            verdict.because = "a crashed server on a live host may be back sooner".to_owned();
+            verdict.decision = Decision::Act(Act::Restart { primary: recorded.primary, limit });
+            return;
+        }
         if self.recovery.not_before > now {
             self.wait(verdict, "the last attempt came to nothing".to_owned());
             return;
@@ -486,6 +546,21 @@ impl Watch {
         });
     }
 
+    /// How long the lost primary has to be back by itself, where it is to be started again. One that was
+    /// fenced, or stopped by somebody (its unit has not failed), is not.
+    fn restarts(&self, finding: Finding, now: Instant) -> Option<Duration> {
+        let limit = self.policy.restart_in_place?;
+        let primary = &self.recorded.as_ref()?.primary;
+        let host = self.sight.host(primary)?;
+        let crashed = finding == Finding::PrimaryDead
+            && host.unit == "failed"
+            && !host.fenced
+            && !host.standby_signal
+            && !host.going_down;
+        let tried = self.restarted.is_some_and(|at| now.since(at) < ONCE);
+        (crashed && !tried).then_some(limit)
+    }
+
     /// Single nodes, while the primary is well: one at a time.
     fn look_after(&mut self, picture: &Picture, verdict: &mut Verdict, now: Instant) {
         let there = |key: &(Minor, HostName)| picture.minors.contains(key);
@@ -497,7 +572,7 @@ impl Watch {
             let (allowed, after) = match minor {
                 Minor::OldPrimaryReturned => (self.policy.auto_rejoin, RETURNED),
                 Minor::StandbyAstray => (self.policy.auto_rejoin, ASTRAY),
-                Minor::StandbyDown => (self.policy.restart_standbys, RETURNED),
+                Minor::StandbyDown => (self.policy.restart_in_place.is_some(), RETURNED),
                 Minor::StandbyUnreachable | Minor::NoStandbyAttached => continue,
             };
             let since = self.minor_since.get(&(*minor, node.clone())).copied().unwrap_or(now);
@@ -536,6 +611,10 @@ impl Watch {
 
     /// An act is over.
     pub fn acted(&mut self, act: &Act, end: &ActEnd, now: Instant, wall: i64) {
+        if let Act::Restart { primary, .. } = act {
+            // The start has given it a lease, or may have: it is read before anything is waited out.
+            self.leases.forget(primary);
+        }
         self.phase = Phase::Looking;
         self.suspicion.forget();
         self.missed = None;
@@ -554,7 +633,7 @@ impl Watch {
             (Act::Rejoin { node, .. }, _) => {
                 self.rejoins.entry(node.clone()).or_default().fail(now);
             }
-            (Act::Resume, ActEnd::Done) => {}
+            (Act::Restart { .. }, _) | (Act::Resume, ActEnd::Done) => {}
         }
     }
 }

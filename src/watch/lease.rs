@@ -142,6 +142,15 @@ impl Leases {
         kept.longest = kept.longest.max(holds);
     }
 
+    /// Its guard was told, or is about to be told, that the node needs no lease: until the guard itself
+    /// says otherwise, what holds it up has no end.
+    pub fn paused(&mut self, node: &HostName) {
+        if let Some(bound) = self.bounds.get_mut(node) {
+            bound.read = None;
+            bound.longest = Holds::WithoutEnd;
+        }
+    }
+
     /// What a controller that begins anew has to take for what holds this node up.
     #[must_use]
     pub fn longest(&self, node: &HostName) -> Option<Holds> {
@@ -291,6 +300,21 @@ mod tests {
         leases.read(&p, Holds::For(Duration::ZERO), at(6_020));
         let over = leases.over_at(&p, &BTreeMap::new()).expect("an end");
         assert_eq!(over, at(6_000).after(timing().wait_lease()));
+    }
+
+    #[test]
+    fn a_paused_node_is_held_until_its_guard_says_otherwise() {
+        let (mut leases, p) = (expired(), name("p"));
+        leases.paused(&p);
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
+        // It is renewed meanwhile; that says nothing about the pause.
+        leases.renew(&p, 1, &reading(10), at(1_000), at(1_010)).expect("sent");
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
+        leases.read(&p, Holds::WithoutEnd, at(1_020));
+        assert_eq!(leases.over_at(&p, &BTreeMap::new()), None);
+        leases.read(&p, Holds::For(Duration::from_secs(2)), at(5_000));
+        assert!(leases.over_at(&p, &BTreeMap::new()).is_some());
+        assert_eq!(leases.longest(&p), Some(Holds::WithoutEnd), "for a watch that begins anew");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::lease::Reading;
 use super::observation::{Answering, HostSeen, Reach, ReceiverSeen, ServerSeen};
-use crate::facts::read_epoch;
+use crate::facts::{Pause, read_epoch};
 use crate::inventory::NodeSettings;
 use crate::model::{Script, SystemIdentifier, Timeline};
 
@@ -90,7 +90,7 @@ pub fn read_host(stdout: &str) -> Option<HostSeen> {
         fenced: text("fenced").is_some(),
         revoked: text("revoked").is_some(),
         epoch: read_epoch(text("epoch"), text("operation")),
-        pause: text("pause").and_then(|json| serde_json::from_str(json).ok()),
+        pause: text("pause").and_then(Pause::read),
         owner: text("owner").map(str::to_owned),
         reading: text("guarded").and_then(|_| reading(text("uptime")?, text("boot")?)),
         reaches_primary: None,

@@ -97,12 +97,45 @@ const DOUBTING: &[Phase] = &[P::Looking, P::Watching, P::Suspecting];
 const LOST: &[Finding] =
     &[F::PrimaryDead, F::PrimaryHung, F::PrimaryUnreachable, F::PrimaryStarting];
 
+/// All but [`Finding::PrimaryMoved`].
+const NOT_MOVED: &[Finding] = &[
+    F::Healthy,
+    F::TooManyClients,
+    F::PrimaryRefuses,
+    F::PrimarySlow,
+    F::PrimaryStarting,
+    F::PrimaryStopping,
+    F::HostGoingDown,
+    F::PrimaryDead,
+    F::PrimaryHung,
+    F::PrimaryUnreachable,
+    F::PrimaryBlind,
+    F::NotLooked,
+    F::IdentityChanged,
+    F::PrimaryDemoted,
+    F::NoPrimarySeen,
+    F::SplitBrain,
+    F::OwnOperationOpen,
+    F::OtherOperationOpen,
+    F::NotOwner,
+    F::VotersMissing,
+    F::ControllerIsolated,
+];
+
 /// The table.
 pub const RULES: &[Rule] = &[
     Rule {
+        name: "a-pause-sees-too",
+        from: &[P::Paused],
+        on: &[F::PrimaryMoved],
+        reaction: Reaction::Adopt,
+        to: None,
+        because: "its lease is renewed during a pause as well, whoever has become the primary",
+    },
+    Rule {
         name: "pause-is-heeded",
         from: &[P::Paused],
-        on: &Finding::ALL,
+        on: NOT_MOVED,
         reaction: Reaction::Nothing,
         to: None,
         because: "an operator has told the watch to stand by",
@@ -245,6 +278,29 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
+/// Where the table says "recover", or the primary is well, one of these may hold instead: its name, what it
+/// does, and why.
+pub const MORE_RULES: &[(&str, &str, &str)] = &[
+    (
+        "restart-in-place",
+        "start it again",
+        "a crashed server on a live host may be back sooner than a standby is promoted, and loses nothing; \
+         once, and then it is replaced",
+    ),
+    (
+        "no-proof-no-promotion",
+        "alarm",
+        "the host does not answer, and nothing could prove that its server confirms nothing",
+    ),
+    (
+        "two-recoveries-and-a-word",
+        "alarm",
+        "it has been replaced twice within an hour: `pgorch ack` lets the watch go on",
+    ),
+    ("not-again-at-once", "wait", "the last attempt came to nothing a moment ago"),
+    ("bring-members-back", "rejoin", "the primary is well, and a node is not; one at a time"),
+];
+
 /// The rule for this phase and finding.
 #[must_use]
 pub fn rule(phase: Phase, finding: Finding) -> &'static Rule {
@@ -300,6 +356,9 @@ pub fn rule_table() -> String {
     for rule in RULES {
         let does = rule.reaction.word();
         text += &format!("| {} | {does} | {} |\n", rule.name, rule.because);
+    }
+    for (name, does, because) in MORE_RULES {
+        text += &format!("| {name} | {does} | {because} |\n");
     }
     text
 }

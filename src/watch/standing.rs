@@ -1,30 +1,9 @@
-//! What an operator has told the watch, and what it may still do by itself.
+//! What a watch remembers of itself: whom it watched, and what it may still do.
 
 use serde::{Deserialize, Serialize};
 
 use super::lease::Holds;
 use crate::model::HostName;
-
-/// `pgorch pause` and `pgorch unpause`, as stored on the voters. The newest word counts, wherever it
-/// is seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// When it was said, milliseconds since 1970 on the wall clock of who said it.
-    pub said: i64,
-    pub paused: bool,
-    /// Milliseconds since 1970; none is until `pgorch unpause`.
-    pub until: Option<i64>,
-    /// `user@host`.
-    pub by: String,
-}
-
-impl Pause {
-    /// The word that counts, and only while it says to stand by.
-    pub fn in_force<'a>(all: impl Iterator<Item = &'a Pause>, wall: i64) -> Option<&'a Pause> {
-        let newest = all.max_by_key(|p| (p.said, p.paused))?;
-        (newest.paused && newest.until.is_none_or(|until| until > wall)).then_some(newest)
-    }
-}
 
 /// What a watch that begins anew must know of the one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,25 +47,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pause(said: i64, paused: bool, until: Option<i64>) -> Pause {
-        Pause { said, paused, until, by: "a@b".to_owned() }
-    }
-
-    #[test]
-    fn the_newest_word_counts() {
-        let all = [pause(1, true, None), pause(3, false, None), pause(2, true, None)];
-        assert_eq!(Pause::in_force(all.iter(), 10), None);
-        assert_eq!(Pause::in_force(all[..1].iter(), 10), Some(&all[0]));
-        assert_eq!(Pause::in_force([].iter(), 10), None);
-    }
-
-    #[test]
-    fn a_pause_with_an_end_ends() {
-        let all = [pause(1, true, Some(100))];
-        assert!(Pause::in_force(all.iter(), 99).is_some());
-        assert!(Pause::in_force(all.iter(), 100).is_none());
-    }
 
     #[test]
     fn a_third_recovery_within_an_hour_needs_a_word() {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::facts::{EpochFacts, OperationRecord, OperationState, Proof};
-use crate::model::{Hold, HostName, Instant, Lsn, Profile, SystemIdentifier, Timeline, Timing};
+use crate::model::{
+    Hold, HostName, Instant, Lsn, NoticeKind, Profile, SystemIdentifier, Timeline, Timing,
+};
 
 const DOCS: &str = include_str!("../../docs/watch.md");
 
@@ -39,8 +41,9 @@ fn whoever_is_alert_gets_back_to_watching() {
 
 #[test]
 fn names_are_words_and_none_is_used_twice() {
-    let names: BTreeSet<&str> = RULES.iter().map(|r| r.name).collect();
-    assert_eq!(names.len(), RULES.len());
+    let more = MORE_RULES.iter().map(|r| r.0);
+    let names: BTreeSet<&str> = RULES.iter().map(|r| r.name).chain(more).collect();
+    assert_eq!(names.len(), RULES.len() + MORE_RULES.len());
     let codes = Finding::ALL.map(Finding::code).into_iter();
     let codes: Vec<&str> = codes.chain(Minor::ALL.map(Minor::code)).collect();
     assert_eq!(codes.iter().collect::<BTreeSet<_>>().len(), codes.len());
@@ -54,7 +57,12 @@ fn names_are_words_and_none_is_used_twice() {
 #[test]
 fn the_page_about_the_watch_is_that_of_the_table() {
     let mut page = DOCS.to_owned();
-    let parts = [("matrix", matrix()), ("rules", rule_table()), ("diagram", fenced(&diagram()))];
+    let parts = [
+        ("matrix", matrix()),
+        ("rules", rule_table()),
+        ("diagram", fenced(&diagram())),
+        ("notices", NoticeKind::table()),
+    ];
     for (name, text) in &parts {
         let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let start = page.find(&open).expect("its place") + open.len();
@@ -99,9 +107,10 @@ fn policy() -> Policy {
         },
         timing: Timing::profile(Profile::Fast, Hold::Timer),
         quorum_replication: false,
+        guarded: true,
         unreachable: Some(FarProof::Lease),
         auto_rejoin: true,
-        restart_standbys: false,
+        restart_in_place: None,
     }
 }
 
@@ -541,7 +550,8 @@ fn one_thing_at_a_time() {
 #[test]
 fn pause_is_heeded() {
     let mut world = World::new();
-    let word = Pause { said: 1, paused: true, until: Some(30_000), by: "op".to_owned() };
+    let word =
+        Pause { said: 1, paused: true, until: Some(30_000), by: "op".to_owned(), reason: None };
     // One voter that knows of it is enough to stand by.
     world.host(3).pause = Some(word);
     world.kill(1);
@@ -550,6 +560,113 @@ fn pause_is_heeded() {
     }
     world.round_at(31_000);
     assert!(failover(&world.until_act(5)), "its time is over");
+}
+
+fn restarting() -> World {
+    World::of(Policy { restart_in_place: Some(Duration::from_secs(2)), ..policy() })
+}
+
+fn restart(act: &Option<(Act, u64)>) -> bool {
+    matches!(act, Some((Act::Restart { primary, .. }, _)) if *primary == name(1))
+}
+
+#[test]
+fn a_crashed_primary_is_started_again_once_and_then_replaced() {
+    let mut world = restarting();
+    world.kill(1);
+    let act = world.until_act(5);
+    assert!(restart(&act), "{act:?}");
+    world.watch.acted(&act.expect("it").0, &ActEnd::Done, at(world.now), 0);
+    world.hosts[0] = Seen::Host(Box::new(host(1)));
+    assert_eq!(world.round().finding, Finding::Healthy);
+    world.kill(1);
+    assert!(failover(&world.until_act(5)), "not twice in a row");
+    assert_eq!(world.watch.budget(), &Budget::default());
+}
+
+#[test]
+fn a_restart_in_place_that_takes_too_long_is_followed_by_a_failover() {
+    for back in ["failed", "activating"] {
+        let mut world = restarting();
+        world.kill(1);
+        let (act, _) = world.until_act(5).expect("an act");
+        let end = ActEnd::Refused { code: "x".to_owned(), why: String::new() };
+        world.watch.acted(&act, &end, at(world.now), 0);
+        world.host(1).unit = back.to_owned();
+        let act = world.until_act(40);
+        assert!(failover(&act), "{back}: {act:?}");
+    }
+}
+
+#[test]
+fn what_somebody_stopped_or_fenced_is_not_started_again() {
+    type Spoil = fn(&mut HostSeen);
+    let all: [Spoil; 3] = [
+        |host| host.unit = "inactive".to_owned(),
+        |host| host.fenced = true,
+        |host| host.standby_signal = true,
+    ];
+    for spoil in all {
+        let mut world = restarting();
+        world.kill(1);
+        spoil(world.host(1));
+        assert!(failover(&world.until_act(5)));
+    }
+    // Its host does not answer: nobody can start it.
+    let mut world = restarting();
+    world.silence(1);
+    world.deaf(60.0);
+    world.knocked(Reach::Nothing);
+    assert!(!restart(&world.until_act(20)));
+}
+
+fn word(paused: bool, said: i64) -> Option<Pause> {
+    Some(Pause { said, paused, until: None, by: "op".to_owned(), reason: None })
+}
+
+#[test]
+fn a_paused_watch_goes_on_renewing_whoever_is_the_primary() {
+    let mut world = World::new();
+    let holds = Some(Holds::For(Duration::ZERO));
+    let reading = Reading { agrees: true, holds, ..Reading::default() };
+    world.host(1).reading = Some(reading.clone());
+    world.host(2).pause = word(true, 1);
+    let verdict = world.round();
+    assert_eq!((verdict.phase, verdict.renewals.len()), (Phase::Paused, 1));
+    assert!(verdict.pause.is_some());
+    // Somebody's switchover, in the middle of it.
+    world.host(1).standby_signal = true;
+    (world.server(1).in_recovery, world.server(2).in_recovery) = (true, false);
+    (world.server(1).timeline, world.server(2).timeline) = (Some(Timeline(2)), Some(Timeline(2)));
+    world.host(2).reading = Some(reading);
+    assert_eq!(world.round().rule, "a-pause-sees-too");
+    let verdict = world.round();
+    assert_eq!((verdict.phase, verdict.renewals.len()), (Phase::Paused, 1));
+    assert_eq!(verdict.renewals[0].node, name(2));
+}
+
+#[test]
+fn a_pause_whose_end_the_primary_has_not_confirmed_is_not_waited_out() {
+    for confirmed in [false, true] {
+        let mut world = World::new();
+        let holds = Some(Holds::For(Duration::ZERO));
+        let reading = Reading { agrees: true, holds, ..Reading::default() };
+        world.host(1).reading = Some(reading);
+        world.round();
+        world.host(2).pause = word(true, 1);
+        world.host(1).reading = None;
+        world.round();
+        world.host(2).pause = word(false, 2);
+        if confirmed {
+            world.host(1).reading = Some(Reading { agrees: true, holds, ..Reading::default() });
+            world.round();
+        }
+        world.silence(1);
+        world.deaf(60.0);
+        world.knocked(Reach::Nothing);
+        let act = world.until_act(20);
+        assert_eq!(failover(&act), confirmed, "{act:?}");
+    }
 }
 
 #[test]
@@ -605,7 +722,8 @@ fn a_standby_that_was_stopped_is_started_only_by_policy() {
     let mut world = World::new();
     world.kill(3);
     assert_eq!(world.until_act(30), None);
-    let mut world = World::of(Policy { restart_standbys: true, ..policy() });
+    let mut world =
+        World::of(Policy { restart_in_place: Some(Duration::from_secs(2)), ..policy() });
     world.kill(3);
     let act = world.until_act(30).map(|a| a.0);
     assert_eq!(act, Some(Act::Rejoin { node: name(3), why: Minor::StandbyDown }));

@@ -37,6 +37,7 @@ pub struct Hands {
     pub failover: Playbook,
     pub switchover: Playbook,
     pub rejoin: Playbook,
+    pub start: Playbook,
     pub make: MakeRunner,
     /// How the watch names itself in the records of its operations.
     pub identity: String,
@@ -51,7 +52,7 @@ pub type Revoked = Arc<Mutex<Vec<HostName>>>;
 /// For a look at hosts that answered the watch a moment ago.
 const LOOK: Duration = Duration::from_secs(3);
 
-fn refused(code: &str, why: impl Into<String>) -> ActEnd {
+pub(super) fn refused(code: &str, why: impl Into<String>) -> ActEnd {
     ActEnd::Refused { code: code.to_owned(), why: why.into() }
 }
 
@@ -68,6 +69,7 @@ impl Hands {
                 let lease = !*reachable && keeps_leases(watch);
                 self.fail_over(seen, lease, *silent, watch).await
             }
+            Act::Restart { primary, limit } => self.restart(primary, *limit, watch).await,
             Act::Rejoin { node, .. } => self.bring_back(node).await,
             Act::Resume => self.go_on(seen).await,
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant as Moment;
 use super::eye::{Ask, Eye, Told};
 use super::hands::Hands;
 use super::state::State;
+use super::told::{Audience, Teller};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
 use crate::inventory::Inventory;
@@ -46,8 +47,7 @@ pub struct Watcher {
     told: mpsc::Receiver<Told>,
     /// What hands are at, carried on while rounds go on.
     acting: Option<LocalBoxFuture<'static, (Act, ActEnd)>>,
-    /// What was told last.
-    last: Option<String>,
+    teller: Teller,
     knock: bool,
     kept: Option<Kept>,
     /// Why the lease was not renewed, as it was told last.
@@ -57,7 +57,12 @@ pub struct Watcher {
 impl Watcher {
     /// Begins to connect to all voters.
     #[must_use]
-    pub fn new(of: Settings, transport: &Transport, targets: Vec<(HostName, Target)>) -> Self {
+    pub fn new(
+        of: Settings,
+        audience: Audience,
+        transport: &Transport,
+        targets: Vec<(HostName, Target)>,
+    ) -> Self {
         let (ask, asks) = watch::channel(Ask::default());
         let (tell, told) = mpsc::channel(64);
         let mut renew = BTreeMap::new();
@@ -74,7 +79,7 @@ impl Watcher {
             renew,
             told,
             acting: None,
-            last: None,
+            teller: Teller::new(audience),
             knock: false,
             kept: None,
             unrenewed: None,
@@ -87,6 +92,13 @@ impl Watcher {
 
     /// Watches until it is told to stop.
     pub async fn run(mut self) -> Exit {
+        self.teller.begin();
+        let exit = self.rounds().await;
+        self.teller.end().await;
+        exit
+    }
+
+    async fn rounds(&mut self) -> Exit {
         let mut first = true;
         loop {
             let began = Moment::now();
@@ -102,7 +114,8 @@ impl Watcher {
                 let to = self.renew.get(&renewal.node);
                 let _ = to.map(|to| to.try_send(renewal.clone()));
             }
-            self.tell(&verdict);
+            let board = self.watch().board(&verdict, &self.of.inventory.cluster, clock::raw());
+            self.teller.round(&verdict, &board);
             if let Decision::Act(act) = &verdict.decision {
                 self.begin(act.clone());
             }
@@ -230,14 +243,7 @@ impl Watcher {
         if matches!((act, end), (Act::Failover { .. }, ActEnd::Done)) {
             self.keep_budget();
         }
-        let (word, why) = match end {
-            ActEnd::Done => ("done", String::new()),
-            ActEnd::Refused { code, why } => ("came to nothing", format!(": {why} ({code})")),
-            ActEnd::Open { why } => ("is not over", format!(": {why}")),
-        };
-        let text = format!("{} {word}{why}", act.describe());
-        self.of.sink.emit(&Event::run(Kind::Notice, text));
-        self.last = None;
+        self.teller.over(act, end);
     }
 
     /// Writes down whom it watches before anything can come of it, for the watch that begins anew.
@@ -276,53 +282,6 @@ impl Watcher {
             let text = format!("the budget of recoveries cannot be kept: {error}");
             self.of.sink.emit(&Event::run(Kind::Notice, text));
         }
-    }
-
-    /// Tells a round that is another than the one before.
-    fn tell(&mut self, verdict: &Verdict) {
-        let decision = match &verdict.decision {
-            Decision::Nothing => "nothing".to_owned(),
-            Decision::LookHarder => "look harder".to_owned(),
-            Decision::Wait { why, .. } => format!("wait: {why}"),
-            Decision::Act(act) => act.describe(),
-            Decision::Alarm { code } => format!("alarm: {code}"),
-        };
-        let minors: Vec<String> = verdict
-            .minors
-            .iter()
-            .map(|(minor, node)| format!("{node}: {}", minor.code()))
-            .collect();
-        let key = format!(
-            "{} {} {} {decision} {minors:?} {:?}",
-            verdict.phase.word(),
-            verdict.finding.code(),
-            verdict.rule,
-            verdict.primary
-        );
-        if self.last.as_ref() == Some(&key) {
-            return;
-        }
-        self.last = Some(key);
-        let text = format!(
-            "{}: {} -> {decision} ({}: {})",
-            verdict.phase.word(),
-            verdict.finding.code(),
-            verdict.rule,
-            verdict.because
-        );
-        let mut evidence = verdict.evidence.clone();
-        evidence.extend(minors.iter().cloned());
-        let data = serde_json::json!({
-            "phase": verdict.phase.word(),
-            "finding": verdict.finding.code(),
-            "rule": verdict.rule,
-            "because": verdict.because,
-            "decision": decision,
-            "primary": verdict.primary,
-            "evidence": evidence,
-            "minors": minors,
-        });
-        self.of.sink.emit(&Event::run(Kind::Decided { data }, text));
     }
 }
 

@@ -158,18 +158,59 @@ fn a_pause_has_no_end_and_is_ended() {
     stored(&world, 3);
     world.write("have", "0\n");
     let reading = send(&world, 3, LeaseCommand::Read).expect("a reading");
-    let paused = send(&world, 3, LeaseCommand::Pause { reading: &reading }).expect("paused");
+    let paused =
+        send(&world, 3, LeaseCommand::Pause { reading: &reading, end: None }).expect("paused");
     assert!(paused.paused && paused.lease.is_zero(), "{paused:?}");
     assert_eq!((world.fed(), world.state().as_str()), (Some(0), "paused"));
     world.says(&["pass"]);
     assert!(world.runs());
-    // A later operation has begun here: the pause is no longer its.
+    // A later operation has begun here: the pause is no longer its. That is said when a pass has seen it.
     stored(&world, 4);
+    assert!(send(&world, 4, LeaseCommand::Read).expect("a reading").paused);
+    world.write("have", "2\n");
+    world.says(&["pass"]);
     assert!(!send(&world, 4, LeaseCommand::Read).expect("a reading").paused);
+    world.write("have", "0\n");
     stored(&world, 3);
+    world.says(&["pass"]);
+    assert_eq!(world.state(), "paused");
     let end = paused.end(Duration::from_secs(3));
     send(&world, 3, LeaseCommand::Renew { reading: &paused, end }).expect("a lease first");
     assert_eq!(world.fed(), Some(0));
     let over = send(&world, 3, LeaseCommand::Unpause).expect("over");
     assert!(!over.paused && world.fed().expect("fed") > 1_500_000, "{over:?}");
+}
+
+#[test]
+fn a_pause_with_an_end_ends_by_itself() {
+    let mut world = World::new();
+    stored(&world, 3);
+    world.write("have", "0\n");
+    let reading = send(&world, 3, LeaseCommand::Read).expect("a reading");
+    let pause = |seconds| LeaseCommand::Pause {
+        reading: &reading,
+        end: Some(reading.end(Duration::from_secs(seconds))),
+    };
+    assert!(send(&world, 3, pause(600)).expect("paused").paused);
+    // The last word counts, also where it ends sooner.
+    assert!(send(&world, 3, pause(2)).expect("paused").paused);
+    world.says(&["pass"]);
+    assert!(world.runs());
+    std::thread::sleep(Duration::from_millis(2_100));
+    // Its watchdog is off until a pass: nobody may take it for one that is held.
+    assert!(send(&world, 3, LeaseCommand::Read).expect("a reading").paused);
+    assert!(!world.run(&["pass"]).status.success());
+    assert!(!world.runs(), "{}", world.state());
+    assert!(!send(&world, 3, LeaseCommand::Read).expect("a reading").paused);
+}
+
+#[test]
+fn a_pause_that_was_long_on_its_way_is_refused() {
+    let world = World::new();
+    stored(&world, 3);
+    let mut reading = send(&world, 3, LeaseCommand::Read).expect("a reading");
+    reading.uptime = reading.uptime.saturating_sub(Duration::from_secs(6));
+    let pause = LeaseCommand::Pause { reading: &reading, end: None };
+    assert_eq!(send(&world, 3, pause), Err(LeaseRefusal::Late));
+    assert!(!world.path("run/pause").exists());
 }

@@ -157,6 +157,7 @@ const MAPPINGS: &[(&str, &str)] = &[
     ("/$defs/database", "postgres: {databases: [{qqqqqqqqqqqq: 1}]}"),
     ("/$defs/role", "postgres: {roles: [{qqqqqqqqqqqq: 1}]}"),
     ("/$defs/extension", "postgres: {extensions: [{qqqqqqqqqqqq: 1}]}"),
+    ("/$defs/notification", "notifications: [{qqqqqqqqqqqq: 1}]"),
     ("/$defs/host", "hosts: {h: {qqqqqqqqqqqq: 1}}"),
     ("/$defs/host", "witnesses: {h: {qqqqqqqqqqqq: 1}}"),
     ("/$defs/node", ""),

@@ -110,7 +110,7 @@ pub(super) fn switched_over(lab: &Guarded) {
 pub(super) fn paused(lab: &Guarded) {
     let boot = lab.reading("node1", "boot");
     let epoch = lab.sh("node1", "head -n 1 /var/lib/pgorch/gd/epoch");
-    lab.sh("node1", &format!("{GUARD} pause {epoch} {boot}"));
+    lab.sh("node1", &format!("{GUARD} pause {epoch} {boot} 99999999999999 99999999999999"));
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
     }

@@ -44,6 +44,7 @@ impl World {
                 failover: FailoverSettings::default(),
                 witnesses: IndexMap::new(),
                 routing: Routing::default(),
+                notifications: Vec::new(),
                 nodes: IndexMap::new(),
                 hosts: IndexMap::new(),
                 vars: Map::new(),

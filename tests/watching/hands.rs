@@ -66,6 +66,7 @@ impl Hands {
             Act::Failover { primary, reachable, .. } => {
                 self.fail_over(world, number(&primary), reachable)
             }
+            Act::Restart { primary, .. } => self.restart(world, number(&primary)),
             Act::Rejoin { node, .. } => self.bring_back(world, number(&node)),
             Act::Resume => self.resume(world),
         };
@@ -279,6 +280,25 @@ impl Hands {
         } else {
             ActEnd::Refused { code: "undone".to_owned(), why: String::new() }
         })
+    }
+
+    /// Its start is a grant: where it arrives the node has a lease, whether or not that is heard.
+    fn restart(&mut self, world: &mut World, n: usize) -> Step {
+        if !world.talks(n) {
+            return refused("no answer");
+        }
+        if self.stage == 0 {
+            self.due = world.now + world.random.below(3_000);
+            return Step::Next;
+        }
+        let clock = world.clock(n);
+        let node = &mut world.nodes[n];
+        if node.server != Server::Down || node.fenced || node.signal {
+            return refused("it is not as it was");
+        }
+        (node.server, node.lease) = (Server::Primary, clock + GIVEN);
+        world.tell(format!("node{} is started again", n + 1));
+        Step::End(if world.random.below(10) == 0 { open("no verdict") } else { ActEnd::Done })
     }
 
     fn bring_back(&mut self, world: &mut World, n: usize) -> Step {

@@ -133,7 +133,7 @@ pub(super) fn number(name: &HostName) -> usize {
     name.0.trim_start_matches("node").parse::<usize>().expect("a number") - 1
 }
 
-fn policy(timing: &Timing) -> Policy {
+fn policy(timing: &Timing, restarts: bool) -> Policy {
     let declared =
         |n: usize| Declared { address: format!("n{n}"), port: 5432, slot: format!("node{n}") };
     Policy {
@@ -144,9 +144,10 @@ fn policy(timing: &Timing) -> Policy {
         },
         timing: timing.clone(),
         quorum_replication: false,
+        guarded: true,
         unreachable: Some(FarProof::Lease),
         auto_rejoin: true,
-        restart_standbys: true,
+        restart_in_place: restarts.then_some(timing.restart_in_place),
     }
 }
 
@@ -183,7 +184,8 @@ impl World {
             next_beat: 0,
         });
         let nodes = nodes.collect();
-        let watch = Watch::new(policy(&timing), Budget::default(), instant(0));
+        let watch =
+            Watch::new(policy(&timing, seed.is_multiple_of(2)), Budget::default(), instant(0));
         World {
             now: 0,
             nodes,
@@ -447,7 +449,11 @@ impl World {
         if dead {
             self.away = (0, false);
             let kept = self.watch.kept();
-            self.watch = Watch::new(policy(&self.timing), Budget::default(), instant(self.now));
+            self.watch = Watch::new(
+                policy(&self.timing, self.seed.is_multiple_of(2)),
+                Budget::default(),
+                instant(self.now),
+            );
             if let Some(kept) = kept {
                 self.watch.go_on_from(kept, instant(self.now));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::{FINDINGS, Severity, State, Upstream, explain};
 use super::{LSN, Spoil, Spoilt as _, World, sender, slot};
-use crate::facts::{DataDir, History};
+use crate::facts::{DataDir, History, Pause};
 use crate::model::{HostName, Lsn, SystemIdentifier, Timeline};
 
 const QUORUM: &str = "ANY 1 (\"node2\", \"node3\")";
@@ -46,6 +46,17 @@ const CASES: &[(&str, Spoil)] = &[
     ("unit_not_enabled", |w| w.instance("node3").unit.file_state = "disabled".to_owned()),
     ("node_not_in_inventory", |w| w.server("node1").senders.push(sender("stranger"))),
     ("version_differs", |w| w.server("node3").version_num = 140_000),
+    ("watch_paused", |w| {
+        for (node, paused) in [("node1", false), ("node2", true), ("node3", true)] {
+            w.instance(node).pause = Some(Pause {
+                said: if paused { 1_000 } else { 0 },
+                paused,
+                until: None,
+                by: "dba@bastion".to_owned(),
+                reason: Some("new switch".to_owned()),
+            });
+        }
+    }),
     ("pending_restart", |w| {
         w.server("node3").pending_restart = vec!["max_connections".to_owned()];
     }),
@@ -193,6 +204,9 @@ fn every_code_has_a_case_that_brings_it_up() {
     warning node_not_in_inventory node1: "stranger" from 198.18.0.99 streams from here
     [version_differs]
     critical version_differs node3: is PostgreSQL 14, the inventory says 15
+    [watch_paused]
+    info watch_paused: paused by dba@bastion since 1970-01-01T00:00:01Z: new switch
+        -> pgorch unpause
     [pending_restart]
     info pending_restart node3: max_connections waits for a restart
         -> pgorch apply --restart

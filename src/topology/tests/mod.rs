@@ -132,6 +132,7 @@ fn inventory(nodes: IndexMap<HostName, Node>) -> Inventory {
         failover: FailoverSettings::default(),
         witnesses: IndexMap::new(),
         routing: Routing::default(),
+        notifications: Vec::new(),
         nodes,
         hosts: IndexMap::new(),
         vars: Map::new(),
