@@ -112,11 +112,12 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
 }
 
 /// Who cannot be reached is left out, and so is a node that is no standby, but for a pooler on it and
-/// for its vote.
+/// for what it stores as a voter.
 fn takes_part(task: &Task, host: &HostName, inventory: &Inventory, roles: &Roles) -> bool {
     let of_cluster =
         *host == roles.primary || *host == roles.candidate || roles.siblings.contains(host);
-    let of_host = ["pooler", "epoch"].contains(&task.kind.name);
+    // A voter stores what it is told also while its server is down.
+    let of_host = ["pooler", "epoch", "sync_record"].contains(&task.kind.name);
     let other = of_host || !inventory.nodes.contains_key(host);
     (of_cluster || other) && !roles.absent.contains(host)
 }
