@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant as Moment, timeout_at};
 
 use super::args::{Common, Output};
 use super::error::CliError;
@@ -142,9 +144,10 @@ async fn run(
     };
     let notifier = Notifier::start(&inventory.notifications, &prepared.redactor, &sink);
     let notifier = Some(notifier.map_err(|why| CliError::usage(format!("notifications: {why}")))?);
-    // The connections of the hands stand before they are needed.
-    hands.runner.first_batch(&Options { check: true, ..Options::default() }).await;
-    if !dry_run {
+    if dry_run {
+        hands.runner.first_batch(&Options { check: true, ..Options::default() }).await;
+    } else {
+        // The connections of the hands stand before they are needed.
         own(&hands.runner, &inventory, &voters, &hands.identity, take_over).await?;
     }
     // From here on nobody else has the right to give anything.
@@ -234,6 +237,11 @@ fn policy(inventory: &Inventory, voters: &[HostName], identity: &str) -> Policy 
     }
 }
 
+/// How long voters are asked whose the cluster is.
+const OWN: Duration = Duration::from_secs(15);
+/// The rest of them, once a majority has answered.
+const OTHERS: Duration = Duration::from_secs(1);
+
 /// Makes this watch the owner of the cluster, on a majority of the voters.
 async fn own(
     runner: &Runner,
@@ -248,6 +256,8 @@ async fn own(
         .set("take", if take_over { "1" } else { "" })
         .line("umask 077")
         .line("mkdir -p \"$home\" && exec 9>>\"$home/epoch.lock\" && flock -w 5 9 || exit 1")
+        // What a failover needs on a primary whose disk is full; scripts/prelude.sh uses it up.
+        .line("[ -s \"$home/room\" ] || head -c 65536 /dev/zero >\"$home/room\" 2>/dev/null || :")
         .line("is=")
         .line("{ read -r is <\"$home/owner\"; } 2>/dev/null || :")
         .line("if [ -n \"$is\" ] && [ \"$is\" != \"$own\" ] && [ -z \"$take\" ]; then")
@@ -262,13 +272,22 @@ async fn own(
         let script = &script;
         async move {
             let mut link = runner.links.get(&voter)?.lock().await;
-            let limit = Duration::from_secs(15);
-            let (rc, stdout, _) = link.command(script, None, limit, &mut |_| {}).await.ok()?;
+            let (rc, stdout, _) = link.command(script, None, OWN, &mut |_| {}).await.ok()?;
             (rc == 0).then_some((voter, stdout.trim().to_owned()))
         }
     };
-    let answers: Vec<(HostName, String)> =
-        join_all(voters.iter().cloned().map(ask)).await.into_iter().flatten().collect();
+    let needed = voters.len() / 2 + 1;
+    let mut answers: Vec<(HostName, String)> = Vec::new();
+    let mut asked: FuturesUnordered<_> = voters.iter().cloned().map(ask).collect();
+    // A majority is enough: who does not answer, in the middle of an outage, holds nobody up.
+    let mut until = Moment::now() + OWN;
+    while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
+        answers.extend(answer);
+        if answers.len() >= needed {
+            until = until.min(Moment::now() + OTHERS);
+        }
+    }
+    drop(asked);
     if let Some((voter, other)) =
         answers.iter().find_map(|(v, a)| Some((v, a.strip_prefix("other=")?)))
     {
@@ -276,7 +295,6 @@ async fn own(
         return Err(CliError::refused(text)
             .hint("if that watch is gone for good: pgorch watch --take-over"));
     }
-    let needed = voters.len() / 2 + 1;
     if answers.len() < needed {
         let text =
             format!("{} of {} voters answer, {needed} are needed", answers.len(), voters.len());

@@ -49,7 +49,8 @@ pub struct Timing {
     /// Missed looks (K), the first included, before a primary counts as gone: with quorum
     /// replication, where an attempt can be undone without harm.
     pub probes_quorum: u32,
-    /// The same with asynchronous replication; the lease's wait hides them.
+    /// The same with asynchronous replication; the lease's wait hides so many that a host which stands
+    /// still for two seconds is no lost one.
     pub probes_async: u32,
     /// The same where the host answers and PostgreSQL does not.
     pub probes_frozen: u32,
@@ -116,7 +117,7 @@ impl Timing {
                 deadline: ms(700),
                 reprobe: ms(500),
                 probes_quorum: 2,
-                probes_async: 3,
+                probes_async: 4,
                 probes_frozen: 3,
                 hold,
                 lease: match hold {
@@ -149,7 +150,7 @@ impl Timing {
                 deadline: ms(1_500),
                 reprobe: ms(500),
                 probes_quorum: 4,
-                probes_async: 4,
+                probes_async: 10,
                 probes_frozen: 4,
                 hold,
                 lease: ms(8_000),
@@ -389,7 +390,7 @@ mod tests {
         assert_eq!(WATCHDOG.worst_frozen(), ms(3_400));
         // Counted from the revocation instead of the first observation it would miss the 5 s.
         let revoked = WATCHDOG.detection(WATCHDOG.probes_async) + super::REVOKE;
-        assert_eq!(revoked, ms(3_000));
+        assert_eq!(revoked, ms(3_500));
         assert!(revoked + TIMER.wait_acknowledged() + super::TAIL > ms(5_000));
     }
 

@@ -1,6 +1,7 @@
 //! From what a round saw to its finding: a pure function of both sides' words.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::facts::OperationRecord;
 use crate::model::{HostName, Instant, Lsn, SystemIdentifier, Timeline};
@@ -77,6 +78,8 @@ pub fn analyse(
     let mut picture = view.main();
     if picture.finding == Finding::Healthy {
         picture.minors = view.minors();
+        // Whether who receives nothing could is asked of it, before anything is done there.
+        picture.knock = picture.minors.iter().any(|(minor, _)| minor.of_receivers());
     }
     picture
 }
@@ -287,24 +290,25 @@ impl View<'_> {
     ) -> Option<Option<bool>> {
         let look = self.sight.fresh(standby)?;
         let host = self.sight.host(standby)?;
-        match host.reaches_primary {
-            Some(Reach::Accepts | Reach::Rejects) => return Some(Some(true)),
-            Some(Reach::Nothing) => return Some(Some(false)),
-            None => {}
-        }
-        let server = self.sight.server(standby).filter(|s| s.in_recovery)?;
-        let Some(receiver) = self.receiver_of(server, primary) else {
-            // Without a connection it hears nothing; but it may only have lost its own way.
-            return Some(None);
-        };
-        // The moment of its last message, on our clock; its own may run up to a tenth faster.
-        let silent = std::time::Duration::try_from_secs_f64(receiver.silent_seconds.max(0.0) * 1.1);
-        let heard = look.arrived.0.checked_sub(silent.unwrap_or_default());
-        let since = self.missed.unwrap_or(asked);
-        if heard.is_some_and(|heard| heard > since.0) {
+        if let Some(Reach::Accepts | Reach::Rejects) = host.reaches_primary {
             return Some(Some(true));
         }
-        Some((receiver.silent_seconds >= KEEPALIVE).then_some(false))
+        let server = self.sight.server(standby).filter(|s| s.in_recovery);
+        let receiver = server.and_then(|server| self.receiver_of(server, primary));
+        // The moment of its last message, on our clock; its own may run up to a tenth faster.
+        let silent = receiver.map(|r| Duration::try_from_secs_f64(r.silent_seconds.max(0.0) * 1.1));
+        let heard = silent.and_then(|s| look.arrived.0.checked_sub(s.unwrap_or(Duration::MAX)));
+        if heard.is_some_and(|heard| heard > self.missed.unwrap_or(asked).0) {
+            return Some(Some(true));
+        }
+        // A knock that nobody answered in time counts against it only where the receiver hears nothing either.
+        match (host.reaches_primary, server, receiver) {
+            (Some(_), ..) => Some(Some(false)),
+            (None, None, _) => None,
+            // Without a connection it hears nothing; but it may only have lost its own way.
+            (None, Some(_), None) => Some(None),
+            (None, _, Some(r)) => Some((r.silent_seconds >= KEEPALIVE).then_some(false)),
+        }
     }
 
     fn receiver_of<'a>(
@@ -340,7 +344,11 @@ impl View<'_> {
                     attached += 1;
                 }
                 ServerSeen::Answers(_) if !host.revoked => {
-                    minors.push((Minor::StandbyAstray, name.clone()));
+                    let minor = match host.reaches_primary {
+                        Some(Reach::Nothing | Reach::Rejects) => Minor::StandbyCutOff,
+                        _ => Minor::StandbyAstray,
+                    };
+                    minors.push((minor, name.clone()));
                 }
                 _ if host.postmaster.is_none() && !transient(&host.unit) => {
                     let returned = host.fenced || !host.standby_signal;

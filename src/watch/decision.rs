@@ -9,7 +9,7 @@ use crate::model::{HostName, Instant, SystemIdentifier, Timeline, Timing};
 use super::analysis::{Members, Picture, Recorded, analyse};
 use super::finding::{Finding, Minor};
 use super::lease::{Leases, Renewal};
-use super::observation::{Look, Seen, ServerSeen, Sight};
+use super::observation::{Look, Reach, Seen, ServerSeen, Sight};
 use super::rules::{Phase, Reaction, rule};
 use super::standing::{Budget, Kept};
 use super::suspicion::{Patience, Suspicion};
@@ -187,6 +187,9 @@ pub struct Watch {
     restarted: Option<Instant>,
     minor_since: BTreeMap<(Minor, HostName), Instant>,
     rejoins: BTreeMap<HostName, Attempts>,
+    /// Who is being brought back. That may take hours, and the primary is watched meanwhile: each step
+    /// of it is refused on a node where an operation has begun since.
+    returning: Option<HostName>,
 }
 
 impl Watch {
@@ -207,6 +210,7 @@ impl Watch {
             restarted: None,
             minor_since: BTreeMap::new(),
             rejoins: BTreeMap::new(),
+            returning: None,
         }
     }
 
@@ -356,7 +360,7 @@ impl Watch {
             Reaction::Alarm => verdict.decision = Decision::Alarm { code: picture.finding.code() },
             Reaction::LookHarder => {
                 verdict.decision = Decision::LookHarder;
-                verdict.next = now.after(self.again(picture.finding));
+                verdict.next = self.again(picture.finding, now);
             }
             Reaction::Adopt => self.record(&picture),
             Reaction::Resume => self.resume(&mut verdict, now),
@@ -406,15 +410,26 @@ impl Watch {
         }
     }
 
-    fn again(&self, finding: Finding) -> Duration {
+    /// When the primary is looked at again. Silence has had its time when the look ends, so that the next
+    /// one begins so long after this one began.
+    fn again(&self, finding: Finding, now: Instant) -> Instant {
         let timing = &self.policy.timing;
         match finding {
-            Finding::PrimaryDead => LOOK_AGAIN,
+            Finding::PrimaryDead => now.after(LOOK_AGAIN),
             Finding::PrimaryHung | Finding::PrimaryUnreachable => {
-                timing.reprobe.saturating_sub(LOOK_AGAIN)
+                let look = self.recorded.as_ref().and_then(|r| self.sight.fresh(&r.primary));
+                look.map_or(now, |look| look.asked).after(timing.reprobe).max(now)
             }
-            _ => timing.round_suspect,
+            _ => now.after(timing.round_suspect),
         }
+    }
+
+    /// How long a round waits for answers: once the primary has missed one, until it is asked again.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        let timing = &self.policy.timing;
+        let again = self.missed.is_some() && self.phase == Phase::Suspecting;
+        if again { timing.reprobe.min(timing.deadline) } else { timing.deadline }
     }
 
     /// An operation that is over has made its candidate the primary, whether or not that node was seen as
@@ -562,19 +577,27 @@ impl Watch {
         (crashed && !tried).then_some(limit)
     }
 
-    /// Single nodes, while the primary is well: one at a time.
+    /// Single nodes, while the primary is well: one at a time, beside the rounds.
     fn look_after(&mut self, picture: &Picture, verdict: &mut Verdict, now: Instant) {
         let there = |key: &(Minor, HostName)| picture.minors.contains(key);
         self.minor_since.retain(|key, _| there(key));
         for key in &picture.minors {
             self.minor_since.entry(key.clone()).or_insert(now);
         }
+        if self.returning.is_some() {
+            return;
+        }
         for (minor, node) in &picture.minors {
+            // A rejoin of one that cannot reach the primary would only take it down.
+            let reach = self.sight.host(node).and_then(|h| h.reaches_primary);
+            let reaches = reach == Some(Reach::Accepts);
             let (allowed, after) = match minor {
                 Minor::OldPrimaryReturned => (self.policy.auto_rejoin, RETURNED),
-                Minor::StandbyAstray => (self.policy.auto_rejoin, ASTRAY),
+                Minor::StandbyAstray => (self.policy.auto_rejoin && reaches, ASTRAY),
                 Minor::StandbyDown => (self.policy.restart_in_place.is_some(), RETURNED),
-                Minor::StandbyUnreachable | Minor::NoStandbyAttached => continue,
+                Minor::StandbyCutOff | Minor::StandbyUnreachable | Minor::NoStandbyAttached => {
+                    continue;
+                }
             };
             let since = self.minor_since.get(&(*minor, node.clone())).copied().unwrap_or(now);
             let ripe = now.since(since) >= after;
@@ -583,7 +606,7 @@ impl Watch {
                 verdict.rule = "bring-members-back";
                 verdict.because = minor.text().sentence.to_owned();
                 verdict.decision = Decision::Act(Act::Rejoin { node: node.clone(), why: *minor });
-                self.phase = Phase::Acting;
+                self.returning = Some(node.clone());
                 return;
             }
         }
@@ -612,6 +635,14 @@ impl Watch {
 
     /// An act is over.
     pub fn acted(&mut self, act: &Act, end: &ActEnd, now: Instant, wall: i64) {
+        if let Act::Rejoin { node, .. } = act {
+            self.returning = None;
+            match end {
+                ActEnd::Done => drop(self.rejoins.remove(node)),
+                _ => self.rejoins.entry(node.clone()).or_default().fail(now),
+            }
+            return;
+        }
         if let Act::Restart { primary, .. } = act {
             // The start has given it a lease, or may have: it is read before anything is waited out.
             self.leases.forget(primary);
@@ -625,16 +656,8 @@ impl Watch {
         }
         match (act, end) {
             (Act::Failover { .. }, ActEnd::Done) => self.budget.spend(wall),
-            (Act::Failover { .. } | Act::Resume, ActEnd::Refused { .. } | ActEnd::Open { .. }) => {
-                self.recovery.fail(now);
-            }
-            (Act::Rejoin { node, .. }, ActEnd::Done) => {
-                self.rejoins.remove(node);
-            }
-            (Act::Rejoin { node, .. }, _) => {
-                self.rejoins.entry(node.clone()).or_default().fail(now);
-            }
-            (Act::Restart { .. }, _) | (Act::Resume, ActEnd::Done) => {}
+            (Act::Restart { .. }, _) | (_, ActEnd::Done) => {}
+            _ => self.recovery.fail(now),
         }
     }
 }

@@ -207,15 +207,17 @@ pub enum Minor {
     OldPrimaryReturned,
     StandbyDown,
     StandbyAstray,
+    StandbyCutOff,
     StandbyUnreachable,
     NoStandbyAttached,
 }
 
 impl Minor {
-    pub const ALL: [Minor; 5] = [
+    pub const ALL: [Minor; 6] = [
         Minor::OldPrimaryReturned,
         Minor::StandbyDown,
         Minor::StandbyAstray,
+        Minor::StandbyCutOff,
         Minor::StandbyUnreachable,
         Minor::NoStandbyAttached,
     ];
@@ -223,6 +225,12 @@ impl Minor {
     #[must_use]
     pub fn code(self) -> &'static str {
         self.text().code
+    }
+
+    /// Whether it is about a standby that runs and receives nothing.
+    #[must_use]
+    pub fn of_receivers(self) -> bool {
+        matches!(self, Minor::StandbyAstray | Minor::StandbyCutOff)
     }
 
     #[must_use]
@@ -243,6 +251,11 @@ impl Minor {
                 "standby_astray",
                 "a standby runs and receives from nobody",
                 "It follows a node that is no upstream any more, or its history has parted from the primary's. With failover.auto_rejoin it is brought back as with `pgorch rejoin`.",
+            ),
+            Minor::StandbyCutOff => text(
+                "standby_cut_off",
+                "a standby runs and does not reach the primary",
+                "Nothing is done to it: it is well, and goes on by itself when the network between the two does. A rejoin could only take a good standby down.",
             ),
             Minor::StandbyUnreachable => text(
                 "standby_unreachable",

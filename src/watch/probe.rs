@@ -52,14 +52,15 @@ pub fn probe_script(home: &str, node: Option<&NodeSettings>, suspect: bool) -> S
         .line(include_str!("probe.sh"))
 }
 
-/// A knock at the primary's port, from another host: beside the looks, because nobody may answer.
+/// A knock at the primary's port, from another host: beside the looks, because nobody may answer. It is
+/// over within a look of a suspected primary.
 #[must_use]
 pub fn knock_script(node: &NodeSettings, address: &str, port: u16) -> Script {
     Script::new()
         .set("bin", &node.bin_dir)
         .set("address", address)
         .set("port", &port.to_string())
-        .line("timeout 1 \"$bin/pg_isready\" -q -t 1 -h \"$address\" -p \"$port\"")
+        .line("timeout 0.4 \"$bin/pg_isready\" -q -t 1 -h \"$address\" -p \"$port\"")
         .line("printf 'reach=%s\\n' \"$?\"")
 }
 

@@ -120,11 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn silence_takes_three_looks_in_async_mode() {
+    fn silence_takes_four_looks_in_async_mode() {
         use Finding::PrimaryUnreachable as U;
-        let (suspicion, now) = noted(&[(U, true, 1_000), (U, true, 1_700)]);
+        let mut looks = vec![(U, true, 1_000), (U, true, 1_700), (U, true, 2_200)];
+        let (suspicion, now) = noted(&looks);
         assert!(!suspicion.spent(patience(U), now));
-        let (suspicion, now) = noted(&[(U, true, 1_000), (U, true, 1_700), (U, true, 2_200)]);
+        looks.push((U, true, 2_700));
+        let (suspicion, now) = noted(&looks);
         assert!(suspicion.spent(patience(U), now));
     }
 

@@ -32,6 +32,8 @@ const RENEW: Duration = Duration::from_millis(400);
 const KNOCK: Duration = Duration::from_secs(3);
 /// A knock that began longer ago says nothing about now.
 const KNOCKED: Duration = Duration::from_millis(2_500);
+/// What is left of a look when a knock is not waited for any more.
+const HAND_OVER: Duration = Duration::from_millis(30);
 /// So many rounds without an answer, and the connection is made anew.
 const MISSES: u32 = 2;
 
@@ -206,6 +208,7 @@ impl Eye {
         let server = ask_server(&mut self.sql, &connection, self.settings.as_ref(), until);
         let (host, server) = tokio::join!(host, server);
         let mut host = host?;
+        self.take_knock(ask, until).await;
         let fresh = |(_, asked): &(Reach, Instant)| clock::raw().since(*asked) < KNOCKED;
         host.reaches_primary = self.knocked.filter(fresh).map(|(reach, _)| reach);
         if let Some(reading) = &mut host.reading {
@@ -232,10 +235,8 @@ impl Eye {
 impl Eye {
     /// Begins a knock at the primary, unless one is under way, and takes the result of the last.
     async fn knock(&mut self, ask: &Ask, connection: &Connection) {
-        if self.knocking.as_ref().is_some_and(JoinHandle::is_finished)
-            && let Some(knocking) = self.knocking.take()
-        {
-            self.knocked = knocking.await.ok().flatten();
+        if self.knocking.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.take_knock(ask, Moment::now()).await;
         }
         let Some((node, address, port)) = &ask.knock else {
             self.knocked = None;
@@ -251,6 +252,21 @@ impl Eye {
             let output = connection.exec(&script, Rights::Login, KNOCK).await.ok()?;
             Some((read_knock(&output.text())?, asked))
         }));
+    }
+
+    /// Takes what a knock that is under way gives, if it gives it in time for this look. The round waits for
+    /// the primary for as long anyway.
+    async fn take_knock(&mut self, ask: &Ask, until: Moment) {
+        let Some(knocking) =
+            self.knocking.as_mut().filter(|k| ask.knock.is_some() || k.is_finished())
+        else {
+            return;
+        };
+        let until = until.checked_sub(HAND_OVER).unwrap_or(until);
+        if let Ok(knocked) = timeout_at(until, knocking).await {
+            self.knocking = None;
+            self.knocked = knocked.ok().flatten();
+        }
     }
 
     /// Renews the lease; what the guard says then, and when it was said.

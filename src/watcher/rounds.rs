@@ -21,7 +21,7 @@ use crate::transport::{Target, Transport};
 use crate::watch::{Act, ActEnd, Decision, Holds, Kept, Renewal, Seen, ServerSeen, Verdict, Watch};
 
 /// The first round waits for all connections to be made.
-const FIRST: Duration = Duration::from_secs(6);
+const FIRST: Duration = Duration::from_secs(3);
 /// Answers that are under way when a round's deadline passes.
 const SLACK: Duration = Duration::from_millis(50);
 /// Rounds that begin because something ended are at least this far apart.
@@ -39,14 +39,17 @@ pub struct Settings {
     pub state_dir: PathBuf,
 }
 
+type Acting = LocalBoxFuture<'static, (Act, ActEnd)>;
+
 /// One cluster under watch.
 pub struct Watcher {
     of: Settings,
     ask: watch::Sender<Ask>,
     renew: BTreeMap<HostName, mpsc::Sender<Renewal>>,
     told: mpsc::Receiver<Told>,
-    /// What hands are at, carried on while rounds go on.
-    acting: Option<LocalBoxFuture<'static, (Act, ActEnd)>>,
+    /// What hands are at, carried on while rounds go on: an operation, and beside it one node's return.
+    acting: Option<Acting>,
+    returning: Option<Acting>,
     teller: Teller,
     knock: bool,
     kept: Option<Kept>,
@@ -79,6 +82,7 @@ impl Watcher {
             renew,
             told,
             acting: None,
+            returning: None,
             teller: Teller::new(audience),
             knock: false,
             kept: None,
@@ -130,13 +134,17 @@ impl Watcher {
     }
 
     fn stop(&self) -> bool {
-        *self.of.interrupt.borrow() > 0 && self.acting.is_none()
+        *self.of.interrupt.borrow() > 0 && self.rests()
+    }
+
+    fn rests(&self) -> bool {
+        self.acting.is_none() && self.returning.is_none()
     }
 
     /// Asks everybody, and waits until all have answered or the deadline has passed.
     async fn round(&mut self, deadline: Option<Duration>) {
         let round = self.watch().begin_round();
-        let deadline = deadline.unwrap_or_else(|| self.watch().policy().timing.deadline);
+        let deadline = deadline.unwrap_or_else(|| self.watch().deadline());
         let knock = self.knock.then(|| self.primary_port()).flatten();
         let read = self.watch().unread().cloned();
         let _ = self.ask.send(Ask { round, deadline, knock, read });
@@ -154,7 +162,14 @@ impl Watcher {
                     Some(Told::Ended) => {}
                     None => return,
                 },
-                (act, end) = carried_on(&mut self.acting) => self.over(&act, &end),
+                (act, end) = carried_on(&mut self.acting) => {
+                    self.acting = None;
+                    self.over(&act, &end);
+                }
+                (act, end) = carried_on(&mut self.returning) => {
+                    self.returning = None;
+                    self.over(&act, &end);
+                }
                 () = tokio::time::sleep_until(until) => return,
             }
         }
@@ -189,6 +204,7 @@ impl Watcher {
             if verdict.decision == Decision::Nothing { began.elapsed() } else { Duration::ZERO };
         let left = verdict.next.since(clock::raw()).saturating_sub(spent);
         let until = Moment::now() + left.max(APART);
+        let rests = self.rests();
         loop {
             tokio::select! {
                 told = self.told.recv() => match told {
@@ -202,11 +218,17 @@ impl Watcher {
                     None => return,
                 },
                 (act, end) = carried_on(&mut self.acting) => {
+                    self.acting = None;
+                    self.over(&act, &end);
+                    return;
+                }
+                (act, end) = carried_on(&mut self.returning) => {
+                    self.returning = None;
                     self.over(&act, &end);
                     return;
                 }
                 () = tokio::time::sleep_until(until) => return,
-                () = interrupted(self.of.interrupt.clone()), if self.acting.is_none() => return,
+                () = interrupted(self.of.interrupt.clone()), if rests => return,
             }
         }
     }
@@ -215,7 +237,11 @@ impl Watcher {
     fn begin(&mut self, act: Act) {
         let seen = self.seen();
         let (hands, watch) = (Arc::clone(&self.of.hands), Arc::clone(&self.of.watch));
-        self.acting = Some(Box::pin(async move {
+        let slot = match act {
+            Act::Rejoin { .. } => &mut self.returning,
+            Act::Failover { .. } | Act::Restart { .. } | Act::Resume => &mut self.acting,
+        };
+        *slot = Some(Box::pin(async move {
             let end = hands.act(&act, &seen, &watch).await;
             (act, end)
         }));
@@ -237,7 +263,6 @@ impl Watcher {
     }
 
     fn over(&mut self, act: &Act, end: &ActEnd) {
-        self.acting = None;
         let wall = clock::wall().as_millisecond();
         self.watch().acted(act, end, clock::raw(), wall);
         if matches!((act, end), (Act::Failover { .. }, ActEnd::Done)) {
@@ -286,7 +311,7 @@ impl Watcher {
 }
 
 /// The end of what hands are at; never, where they rest.
-async fn carried_on(acting: &mut Option<LocalBoxFuture<'static, (Act, ActEnd)>>) -> (Act, ActEnd) {
+async fn carried_on(acting: &mut Option<Acting>) -> (Act, ActEnd) {
     match acting {
         Some(acting) => acting.await,
         None => std::future::pending().await,

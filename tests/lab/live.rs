@@ -12,10 +12,20 @@ use serde_json::Value;
 use super::Ran;
 
 pub(crate) struct Live {
-    child: Child,
+    child: Ended,
     lines: mpsc::Receiver<String>,
     stderr: JoinHandle<String>,
     stdout: String,
+}
+
+/// A process that does not outlive a test that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Live {
@@ -38,13 +48,22 @@ impl Live {
             let _ = pipe.read_to_string(&mut text);
             text
         });
-        Live { child, lines, stderr, stdout: String::new() }
+        Live { child: Ended(child), lines, stderr, stdout: String::new() }
     }
 
     /// Waits for the start of a task on a host.
     #[track_caller]
     pub(crate) fn until_task(&mut self, host: &str, task: &str) {
         self.until(|e| e["event"] == "task_started" && e["host"] == host && e["task"] == task);
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&mut self) -> Vec<Value> {
+        while let Ok(line) = self.lines.try_recv() {
+            self.stdout += &line;
+            self.stdout.push('\n');
+        }
+        self.stdout.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
     }
 
     #[track_caller]
@@ -64,17 +83,17 @@ impl Live {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        let pid = i32::try_from(self.child.0.id()).ok().and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, signal).expect("it is there");
     }
 
     pub(crate) fn running(&mut self) -> bool {
-        self.child.try_wait().expect("ours").is_none()
+        self.child.0.try_wait().expect("ours").is_none()
     }
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ran {
-        let status = self.child.wait().expect("it ends");
+        let status = self.child.0.wait().expect("it ends");
         let stderr = self.stderr.join().unwrap_or_default();
         for line in self.lines {
             self.stdout += &line;

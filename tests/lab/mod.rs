@@ -29,16 +29,19 @@ pub(crate) fn available() -> bool {
     false
 }
 
-/// A directory with an inventory, its lab, and a state directory of its own.
+/// A directory with an inventory, its lab, and a state directory of its own. `PGORCH_LAB_KEEP=1` leaves
+/// it there and tells where; `PGORCH_LAB_AGAIN=DIRECTORY` uses one that was left.
 pub(crate) struct Cluster {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Removes it at the end.
+    own: Option<tempfile::TempDir>,
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::env::var_os("PGORCH_LAB_KEEP").is_some() {
-            eprintln!("kept: {}", self.inventory().display());
-            self.dir.disable_cleanup(true);
+        if self.own.is_none() || std::env::var_os("PGORCH_LAB_KEEP").is_some() {
+            eprintln!("kept: {}", self.dir.display());
+            self.own.as_mut().into_iter().for_each(|own| own.disable_cleanup(true));
             return;
         }
         if let Ok(key) = LabKey::of_inventory(&self.inventory()) {
@@ -100,14 +103,21 @@ impl Ran {
 impl Cluster {
     /// A cluster whose inventory is this text; nothing is made yet.
     pub(crate) fn new(inventory: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("pgorch-test-").tempdir().expect("a directory");
-        let cluster = Cluster { dir };
+        let (dir, own) = match std::env::var_os("PGORCH_LAB_AGAIN") {
+            Some(left) => (PathBuf::from(left), None),
+            None => {
+                let new = tempfile::Builder::new().prefix("pgorch-test-").tempdir();
+                let new = new.expect("a directory");
+                (new.path().to_owned(), Some(new))
+            }
+        };
+        let cluster = Cluster { dir, own };
         cluster.write_inventory(inventory);
         cluster
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     pub(crate) fn inventory(&self) -> PathBuf {

@@ -123,6 +123,8 @@ pub(super) struct World {
     pub(super) timing: Timing,
     pub(super) watch: Watch,
     pub(super) hands: Option<Hands>,
+    /// One node's return, beside it.
+    pub(super) returning: Option<Hands>,
     /// The controller does nothing until then; it is dead rather than asleep.
     away: (u64, bool),
     next_round: u64,
@@ -206,6 +208,7 @@ impl World {
             watch,
             timing,
             hands: None,
+            returning: None,
             away: (0, false),
             next_round: 0,
             knock: false,
@@ -272,7 +275,7 @@ impl World {
             Fault::ControllerSleeps(time) => self.away = (self.now + time, false),
             Fault::ControllerDies(time) => {
                 self.away = (self.now + time, true);
-                self.hands = None;
+                (self.hands, self.returning) = (None, None);
             }
             Fault::Pause(time) => self.pause(time, random),
             Fault::Unpause => self.unpause(random),
@@ -529,19 +532,22 @@ impl World {
             }
             self.tell("the controller begins anew".to_owned());
         }
-        if let Some(mut hands) = self.hands.take() {
-            match hands.go_on(self) {
-                None => self.hands = Some(hands),
-                Some(end) => {
-                    self.tell(format!("{:?}: {end:?}", hands.act));
-                    let wall = i64::try_from(self.now).expect("small");
-                    self.watch.acted(&hands.act, &end, instant(self.now), wall);
-                }
-            }
-        }
+        let hands = self.hands.take();
+        self.hands = self.work(hands);
+        let returning = self.returning.take();
+        self.returning = self.work(returning);
         if self.now >= self.next_round {
             self.round();
         }
+    }
+
+    fn work(&mut self, hands: Option<Hands>) -> Option<Hands> {
+        let mut hands = hands?;
+        let Some(end) = hands.go_on(self) else { return Some(hands) };
+        self.tell(format!("{:?}: {end:?}", hands.act));
+        let wall = i64::try_from(self.now).expect("small");
+        self.watch.acted(&hands.act, &end, instant(self.now), wall);
+        None
     }
 
     fn round(&mut self) {
@@ -577,7 +583,10 @@ impl World {
             if matches!(act, Act::Failover { .. }) {
                 self.recoveries += 1;
             }
-            self.hands = Some(Hands::new(act));
+            match act {
+                Act::Rejoin { .. } => self.returning = Some(Hands::new(act)),
+                _ => self.hands = Some(Hands::new(act)),
+            }
         }
     }
 

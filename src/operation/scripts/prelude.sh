@@ -4,10 +4,12 @@
 say() { printf '%s=%s\n' "$1" "$2"; }
 refuse() { say refused "$1"; exit 0; }
 fail() { say failed "$1"; exit 0; }
-# A whole file takes the place of the old one, and is on disk before the next line runs.
-put() {
-  printf '%s\n' "$2" >"$1.pgorch-new" && sync "$1.pgorch-new" && mv -f "$1.pgorch-new" "$1" &&
-    sync "${1%/*}" || fail "cannot write $1"
+# A whole file takes the place of the old one, and is on disk before the next line runs. On a full disk
+# there is room kept for that: a primary that went down for lack of space must be fenced all the same.
+put() { put_once "$1" "$2" || { rm -f "$home/room" && put_once "$1" "$2"; } || fail "cannot write $1"; }
+put_once() {
+  { printf '%s\n' "$2" >"$1.pgorch-new"; } 2>/dev/null && sync "$1.pgorch-new" &&
+    mv -f "$1.pgorch-new" "$1" && sync "${1%/*}"
 }
 # SQL on standard input, as the superuser; rows unaligned.
 sql() { (cd / && eval "$psql"); }
@@ -17,6 +19,7 @@ allow() {
   said=$(/bin/sh "$guard" allow "$1" "$2" 2>&1) && [ -z "$said" ] || fail "the guard does not take the $1: $said"
 }
 if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
+[ -s "$home/room" ] || head -c 65536 /dev/zero >"$home/room" 2>/dev/null || :
 # From here to the end of the step nobody else's step runs on this host: the test of the epoch and
 # what follows are one.
 exec 9>>"$home/epoch.lock" || fail "cannot open $home/epoch.lock"
