@@ -108,7 +108,11 @@ pub(super) fn switched_over(lab: &Guarded) {
 /// Paused, it lives without anybody; after the pause, which ends by itself, it does not.
 pub(super) fn paused(lab: &Guarded) {
     let ran = lab.run(&["pause", "--for", "10s", "--reason", "new disks"]).exits(0);
-    assert!(ran.stdout.contains("the guard of node1 lets it run without a lease"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("the guard of node1 lets it run without a lease"),
+        "{}",
+        ran.stdout
+    );
     assert_eq!(lab.reading("node1", "guard"), "paused");
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
