@@ -270,6 +270,12 @@ impl Leases {
         self.given.insert(node.clone(), Given::Unknown);
     }
 
+    /// Whether what holds this node up has an end, as far as its guard has said.
+    #[must_use]
+    pub fn has_end(&self, node: &HostName) -> bool {
+        self.bounds.get(node).is_some_and(|bound| bound.read.is_some())
+    }
+
     /// Another server, or another start of it: what holds it up has to be read anew.
     pub fn forget(&mut self, node: &HostName) {
         self.bounds.remove(node);
