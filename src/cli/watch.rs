@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant as Moment, timeout_at};
 
@@ -342,6 +343,6 @@ async fn disown(
             tokio::time::timeout(Duration::from_secs(4), told).await.ok()?.ok()
         }
     };
-    futures_util::future::join_all(voters.iter().map(tell)).await;
+    join_all(voters.iter().map(tell)).await;
     Ok(())
 }
