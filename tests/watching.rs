@@ -210,6 +210,29 @@ fn a_primary_that_is_cut_off_is_replaced_and_confirms_nothing_then() {
     }
 }
 
+/// Cut off with clients of its own, in the middle of a pause and after it.
+#[test]
+fn a_primary_whose_guard_is_paused_is_replaced_only_when_its_guard_has_confirmed_the_end() {
+    let mut world = world();
+    let random = &mut Random(3);
+    world.strike(Fault::Pause(None), random);
+    world.run(2_000);
+    for other in [1, 2, world::CONTROLLER] {
+        world.cut(0, other);
+        world.cut(other, 0);
+    }
+    assert_eq!(replaced(&mut world), None, "it is paused");
+    assert_eq!(world.primary(), Some(0), "and needs no lease");
+    world.strike(Fault::Unpause, random);
+    assert_eq!(replaced(&mut world), None, "nobody has told its guard");
+    assert_eq!(world.primary(), Some(0));
+    world.strike(Fault::Heal, random);
+    world.strike(Fault::Unpause, random);
+    world.run(5_000);
+    world.strike(Fault::PowerOff(0), random);
+    assert!(replaced(&mut world).is_some(), "{}", world.story());
+}
+
 #[test]
 fn acknowledgements_that_come_late_keep_nobody_up() {
     let mut world = world();

@@ -303,11 +303,12 @@ impl Watch {
         &mut self.leases
     }
 
-    /// The primary, while it is not known what holds it up: its guard is to be asked.
+    /// The primary, while it is not known what holds it up, or that has no end: its guard is to be asked.
     #[must_use]
     pub fn unread(&self) -> Option<&HostName> {
         let primary = &self.recorded.as_ref()?.primary;
-        (!self.leases.knows(primary)).then_some(primary)
+        let known = self.leases.knows(primary) && self.leases.has_end(primary);
+        (!known).then_some(primary)
     }
 
     #[must_use]

@@ -270,6 +270,12 @@ impl Leases {
         self.given.insert(node.clone(), Given::Unknown);
     }
 
+    /// Whether what holds this node up has an end, as far as its guard has said.
+    #[must_use]
+    pub fn has_end(&self, node: &HostName) -> bool {
+        self.bounds.get(node).is_some_and(|bound| bound.read.is_some())
+    }
+
     /// Another server, or another start of it: what holds it up has to be read anew.
     pub fn forget(&mut self, node: &HostName) {
         self.bounds.remove(node);
@@ -545,6 +551,7 @@ mod tests {
     /// What a voter has stored of an operation that gave `p` a lease.
     fn stored(epoch: u64, id: &str, state: OperationState, lease_ms: Option<u64>) -> EpochFacts {
         let operation = OperationRecord {
+            possible: Vec::new(),
             id: id.to_owned(),
             kind: "restart".to_owned(),
             controller: "op@elsewhere".to_owned(),

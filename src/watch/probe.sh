@@ -27,8 +27,10 @@ if [ -n "$dir" ]; then
   if [ -e "$home/$node.fenced" ]; then echo fenced=1; fi
   if [ -n "$guarded" ] && [ -e "$guarded" ]; then echo guarded=1; fi
   if [ -z "$live" ] || [ -n "$suspect" ]; then
-    printf 'unit=%s\n' "$(systemctl show -p ActiveState --value -- "$unit" 2>/dev/null)"
+    # Side by side: the bus is slow where there is much to do.
+    printf 'unit=%s\n' "$(systemctl show -p ActiveState --value -- "$unit" 2>/dev/null)" &
     [ "$(systemctl is-system-running 2>/dev/null)" != stopping ] || echo going_down=1
+    wait
   fi
 fi
 h=

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pgorch::facts::{EpochFacts, OperationRecord, OperationState};
+use pgorch::facts::{EpochFacts, OperationRecord, OperationState, Pause};
 use pgorch::model::{HostName, Instant, Lsn, SystemIdentifier, Timeline, Timing};
 use pgorch::watch::{
     Act, Answering, Budget, Decision, Declared, FarProof, Holds, HostSeen, Look, Members, Policy,
@@ -49,13 +49,16 @@ pub(super) enum Fault {
     Slow(usize, usize, u64),
     ControllerSleeps(u64),
     ControllerDies(u64),
+    /// For so long, or until the other.
+    Pause(Option<u64>),
+    Unpause,
 }
 
 impl Fault {
     pub(super) fn random(random: &mut Random) -> Self {
         let node = usize::try_from(random.below(3)).expect("small");
         let party = |r: &mut Random| usize::try_from(r.below(4)).expect("small");
-        match random.below(12) {
+        match random.below(14) {
             0 => Fault::PowerOff(node),
             1 | 2 => Fault::PowerOn,
             3 => Fault::Kill(node),
@@ -64,6 +67,8 @@ impl Fault {
             8 => Fault::Heal,
             9 => Fault::Slow(party(random), party(random), random.below(4_000)),
             10 => Fault::ControllerSleeps(random.below(20_000)),
+            11 => Fault::Pause(random.chance(50).then(|| random.below(20_000))),
+            12 => Fault::Unpause,
             _ => Fault::ControllerDies(random.below(5_000)),
         }
     }
@@ -93,8 +98,12 @@ pub(super) struct Node {
     pub(super) epoch: EpochFacts,
     /// When it heard from its upstream last.
     heard: u64,
+    /// What an operator has told the watch, as stored here.
+    word: Option<Pause>,
     // The guard, by the node's clock.
     pub(super) lease: u64,
+    /// The guard lets it run without a lease: from which epoch on, and until when.
+    exempt: Option<(u64, u64)>,
     beats: VecDeque<(u64, u64)>,
     support: [u64; NODES],
     next_beat: u64,
@@ -185,6 +194,8 @@ impl World {
             upstream: 0,
             epoch: EpochFacts::default(),
             heard: 0,
+            word: None,
+            exempt: None,
             lease: if n == 0 { 5_000 } else { 0 },
             beats: VecDeque::new(),
             support: [0; NODES],
@@ -273,7 +284,56 @@ impl World {
                 self.away = (self.now + time, true);
                 (self.hands, self.returning) = (None, None);
             }
+            Fault::Pause(time) => self.pause(time, random),
+            Fault::Unpause => self.unpause(random),
         }
+    }
+
+    /// What `pgorch pause` does from the watch's own machine: the word first, then the guards.
+    fn pause(&mut self, time: Option<u64>, random: &mut Random) {
+        let until = time.map(|t| i64::try_from(self.now + t).expect("small"));
+        if !self.say(true, until) {
+            return;
+        }
+        for n in 0..NODES {
+            // The command may be lost on its way.
+            if self.talks(n) && random.chance(80) && self.nodes[n].server == Server::Primary {
+                let end = time.map_or(u64::MAX / 2, |t| self.clock(n) + t);
+                self.nodes[n].exempt = Some((self.nodes[n].epoch.epoch, end));
+            }
+        }
+    }
+
+    /// The guards first, each with a lease that lasts until somebody renews it.
+    fn unpause(&mut self, random: &mut Random) {
+        for n in 0..NODES {
+            if self.talks(n) && random.chance(80) && self.nodes[n].exempt.is_some() {
+                let clock = self.clock(n);
+                let node = &mut self.nodes[n];
+                (node.lease, node.exempt) = (node.lease.max(clock + 5_000), None);
+            }
+        }
+        self.say(false, None);
+    }
+
+    /// Whether it is stored on a majority.
+    fn say(&mut self, paused: bool, until: Option<i64>) -> bool {
+        let said = i64::try_from(self.now).expect("small");
+        let word = Pause { said, paused, until, by: "op".to_owned(), reason: None };
+        let there: Vec<usize> = (0..NODES).filter(|n| self.talks(*n)).collect();
+        for n in &there {
+            self.nodes[*n].word = Some(word.clone());
+        }
+        there.len() >= 2
+    }
+
+    /// Until when, by its clock, its guard lets it run without a lease; the pass after that is the first to
+    /// look for one.
+    fn exempt_until(&self, n: usize) -> u64 {
+        let node = &self.nodes[n];
+        let (epoch, end) = node.exempt.unwrap_or_default();
+        let late = ms(self.timing.guard_period + self.timing.pass_limit);
+        if epoch >= node.epoch.epoch && end > 0 { end + late } else { 0 }
     }
 
     /// A boot: standbys come up by themselves; what would be writable has no grant, or is fenced.
@@ -284,6 +344,7 @@ impl World {
             if !node.on {
                 (node.on, node.booted) = (true, now);
                 (node.lease, node.support, node.next_beat) = (0, [0; NODES], 0);
+                node.exempt = None;
                 node.beats.clear();
                 if node.signal && !node.fenced {
                     node.server = Server::Standby;
@@ -306,6 +367,14 @@ impl World {
             }
         }
         self.watch.set_budget(Budget::default());
+        for n in 0..NODES {
+            let clock = self.clock(n);
+            let node = &mut self.nodes[n];
+            if node.exempt.take().is_some() {
+                node.lease = node.lease.max(clock + 5_000);
+            }
+        }
+        self.say(false, None);
         self.start_all();
     }
 
@@ -445,6 +514,7 @@ impl World {
             let clock = self.clock(n);
             let bound = ms(self.timing.stop_bound);
             let period = ms(self.timing.guard_period);
+            let exempt = self.exempt_until(n);
             let node = &mut self.nodes[n];
             if !node.on || node.server != Server::Primary {
                 continue;
@@ -459,7 +529,7 @@ impl World {
             }
             // Itself and one standby are two of three.
             let acknowledged = node.support.iter().max().copied().unwrap_or(0);
-            if clock > node.lease.max(acknowledged) + bound {
+            if clock > node.lease.max(acknowledged).max(exempt) + bound {
                 (node.server, node.frozen) = (Server::Down, false);
                 self.tell(format!("the guard ends node{}", n + 1));
             }
@@ -564,7 +634,10 @@ impl World {
         }));
         let peer =
             self.watch.recorded().map(|r| number(&r.primary)).filter(|p| *p != n && self.knock);
-        let holds = Holds::For(Duration::from_millis(node.lease.saturating_sub(clock)));
+        let holds = match self.exempt_until(n) > clock {
+            true => Holds::WithoutEnd,
+            false => Holds::For(Duration::from_millis(node.lease.saturating_sub(clock))),
+        };
         HostSeen {
             postmaster: (node.server != Server::Down).then_some(1),
             unit: "failed".to_owned(),
@@ -572,6 +645,7 @@ impl World {
             fenced: node.fenced,
             revoked: node.revoked,
             epoch: node.epoch.clone(),
+            pause: node.word.clone(),
             reading: Some(Reading {
                 boot_id: node.booted.to_string(),
                 clock: Duration::from_millis(clock),

@@ -86,6 +86,7 @@ const CASES: &[(&str, Spoil)] = &[
                 primary: HostName::from("node1"),
                 candidate: HostName::from("node2"),
                 earlier: Vec::new(),
+                possible: Vec::new(),
                 state: crate::facts::OperationState::Open,
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
@@ -224,7 +225,7 @@ fn every_code_has_a_case_that_brings_it_up() {
     warning node_fenced node3: fenced by the failover to node2
         -> pgorch rejoin node3
     [operation_open]
-    warning operation_open node3: the switchover to node2 of dba@bastion (2026-11-21T10:00:00Z) is not over
+    warning operation_open node3: the switchover to node2 by dba@bastion (2026-11-21T10:00:00Z) is not over
         -> if its controller is gone: pgorch resume
     [sync_standby_missing]
     warning sync_standby_missing node1: synchronous_standby_names is empty: commits wait for nobody
