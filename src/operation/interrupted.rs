@@ -60,10 +60,13 @@ impl Interrupted {
     #[must_use]
     pub fn needed(&self, snapshot: &Snapshot) -> Vec<HostName> {
         let record = &self.record;
-        match self.over {
-            true => Vec::new(),
-            false if self.was_never_sent(snapshot) => vec![record.primary.clone()],
-            false => vec![record.candidate.clone()],
+        // A start in its place promotes nobody, and its grant ends by itself.
+        if self.over || record.in_place() {
+            Vec::new()
+        } else if self.was_never_sent(snapshot) {
+            vec![record.primary.clone()]
+        } else {
+            vec![record.candidate.clone()]
         }
     }
 
@@ -83,6 +86,14 @@ impl Interrupted {
     /// Decides, once a higher epoch than the operation's is stored on [`Interrupted::needed`].
     #[must_use]
     pub fn settle(&self, snapshot: &Snapshot) -> Settlement {
+        self.settle_leaving(snapshot, false)
+    }
+
+    /// The same. `leaving`: an old primary that was to be fenced and cannot be reached may be left as it is,
+    /// because whoever takes its place next proves that it is harmless, and nothing can make it
+    /// writable meanwhile.
+    #[must_use]
+    pub fn settle_leaving(&self, snapshot: &Snapshot, leaving: bool) -> Settlement {
         let record = &self.record;
         let refuse = |why: String, hint: &str| Settlement::Refuse { why, hint: hint.to_owned() };
         let server =
@@ -131,7 +142,8 @@ impl Interrupted {
             );
             return refuse(why, &hint);
         }
-        if !answers(&record.primary) && !given_up && record.possible.is_empty() {
+        let left = leaving && record.proof == Proof::Fenced;
+        if !answers(&record.primary) && !given_up && !left && record.possible.is_empty() {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
             return refuse(why, "bring its host back, then pgorch resume");

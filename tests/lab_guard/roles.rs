@@ -53,6 +53,7 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
         earlier: Vec::new(),
         possible: Vec::new(),
         over: false,
+        lease_ms: None,
         started: String::new(),
     };
     let stored = lab.sh("node3", "head -n 1 /var/lib/pgorch/gd/epoch 2>/dev/null || echo 0");
@@ -106,26 +107,37 @@ pub(super) fn switched_over(lab: &Guarded) {
     lab.until_guard("node2", "standby");
 }
 
-/// Paused, it lives without anybody; after the pause it does not.
+/// Paused, it lives without anybody; after the pause, which ends by itself, it does not.
 pub(super) fn paused(lab: &Guarded) {
-    let boot = lab.reading("node1", "boot");
-    let epoch = lab.sh("node1", "head -n 1 /var/lib/pgorch/gd/epoch");
-    lab.sh("node1", &format!("{GUARD} pause {epoch} {boot} 99999999999999 99999999999999"));
+    let ran = lab.run(&["pause", "--for", "10s", "--reason", "new disks"]).exits(0);
+    assert!(
+        ran.stdout.contains("the guard of node1 lets it run without a lease"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(lab.reading("node1", "guard"), "paused");
     for node in ["node2", "node3"] {
         lab.sh(node, &format!("systemctl stop {UNIT}"));
     }
-    lab.sh("node1", &format!("{GUARD} shorten 3"));
-    std::thread::sleep(Duration::from_secs(5));
+    lab.sh("node1", &format!("{GUARD} shorten 1"));
+    std::thread::sleep(Duration::from_secs(3));
     assert!(!lab.down("node1"));
-    assert_eq!(lab.reading("node1", "guard"), "paused");
-    lab.sh("node1", &format!("{GUARD} unpause 2>&1 || :"));
-    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(lab.reading("node1", "paused"), "1");
+    std::thread::sleep(Duration::from_secs(10));
     assert!(lab.down("node1"), "no lease and no standbys");
     for node in ["node1", "node2", "node3"] {
         lab.run(&["start", node, "-y"]).exits(0);
     }
     lab.long_lease("node1");
     lab.settled("node1");
+    // Without an end, and ended.
+    lab.run(&["pause"]).exits(0);
+    let status = lab.run(&["status"]).exits(0);
+    assert!(status.stdout.contains("watch_paused"), "{}", status.stdout);
+    let ran = lab.run(&["unpause"]).exits(0);
+    assert!(ran.stdout.contains("the guard of node1 wants a lease again"), "{}", ran.stdout);
+    lab.until_guard("node1", "lease");
+    assert_eq!(lab.reading("node1", "paused"), "0");
 }
 
 /// With "mode: manual" nothing of it is left, and the server runs on.

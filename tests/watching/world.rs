@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use pgorch::facts::{EpochFacts, OperationRecord, OperationState};
+use pgorch::facts::{EpochFacts, OperationRecord, OperationState, Pause};
 use pgorch::model::{HostName, Instant, Lsn, SystemIdentifier, Timeline, Timing};
 use pgorch::watch::{
     Act, Answering, Budget, Decision, Declared, FarProof, Holds, HostSeen, Look, Members, Policy,
@@ -11,6 +11,7 @@ use pgorch::watch::{
 };
 
 use super::hands::Hands;
+use super::second::Second;
 
 pub(super) const CONTROLLER: usize = 3;
 pub(super) const NODES: usize = 3;
@@ -48,13 +49,16 @@ pub(super) enum Fault {
     Slow(usize, usize, u64),
     ControllerSleeps(u64),
     ControllerDies(u64),
+    /// For so long, or until the other.
+    Pause(Option<u64>),
+    Unpause,
 }
 
 impl Fault {
     pub(super) fn random(random: &mut Random) -> Self {
         let node = usize::try_from(random.below(3)).expect("small");
         let party = |r: &mut Random| usize::try_from(r.below(4)).expect("small");
-        match random.below(12) {
+        match random.below(14) {
             0 => Fault::PowerOff(node),
             1 | 2 => Fault::PowerOn,
             3 => Fault::Kill(node),
@@ -63,6 +67,8 @@ impl Fault {
             8 => Fault::Heal,
             9 => Fault::Slow(party(random), party(random), random.below(4_000)),
             10 => Fault::ControllerSleeps(random.below(20_000)),
+            11 => Fault::Pause(random.chance(50).then(|| random.below(20_000))),
+            12 => Fault::Unpause,
             _ => Fault::ControllerDies(random.below(5_000)),
         }
     }
@@ -80,7 +86,7 @@ pub(super) struct Node {
     /// Hundredths of a percent by which its clock is fast.
     rate: i64,
     pub(super) on: bool,
-    booted: u64,
+    pub(super) booted: u64,
     pub(super) server: Server,
     pub(super) frozen: bool,
     pub(super) signal: bool,
@@ -92,8 +98,12 @@ pub(super) struct Node {
     pub(super) epoch: EpochFacts,
     /// When it heard from its upstream last.
     heard: u64,
+    /// What an operator has told the watch, as stored here.
+    word: Option<Pause>,
     // The guard, by the node's clock.
     pub(super) lease: u64,
+    /// The guard lets it run without a lease: from which epoch on, and until when.
+    exempt: Option<(u64, u64)>,
     beats: VecDeque<(u64, u64)>,
     support: [u64; NODES],
     next_beat: u64,
@@ -116,6 +126,10 @@ pub(super) struct World {
     pub(super) hands: Option<Hands>,
     /// One node's return, beside it.
     pub(super) returning: Option<Hands>,
+    /// Somebody who restarts the primary.
+    pub(super) second: Option<Second>,
+    /// Operations of this life of the watch.
+    pub(super) begun: BTreeSet<String>,
     /// The controller does nothing until then; it is dead rather than asleep.
     away: (u64, bool),
     next_round: u64,
@@ -157,7 +171,7 @@ fn instant(ms: u64) -> Instant {
     Instant(Duration::from_millis(ms))
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).expect("small")
 }
 
@@ -180,6 +194,8 @@ impl World {
             upstream: 0,
             epoch: EpochFacts::default(),
             heard: 0,
+            word: None,
+            exempt: None,
             lease: if n == 0 { 5_000 } else { 0 },
             beats: VecDeque::new(),
             support: [0; NODES],
@@ -198,6 +214,8 @@ impl World {
             timing,
             hands: None,
             returning: None,
+            second: None,
+            begun: BTreeSet::new(),
             away: (0, false),
             next_round: 0,
             knock: false,
@@ -266,7 +284,56 @@ impl World {
                 self.away = (self.now + time, true);
                 (self.hands, self.returning) = (None, None);
             }
+            Fault::Pause(time) => self.pause(time, random),
+            Fault::Unpause => self.unpause(random),
         }
+    }
+
+    /// What `pgorch pause` does from the watch's own machine: the word first, then the guards.
+    fn pause(&mut self, time: Option<u64>, random: &mut Random) {
+        let until = time.map(|t| i64::try_from(self.now + t).expect("small"));
+        if !self.say(true, until) {
+            return;
+        }
+        for n in 0..NODES {
+            // The command may be lost on its way.
+            if self.talks(n) && random.chance(80) && self.nodes[n].server == Server::Primary {
+                let end = time.map_or(u64::MAX / 2, |t| self.clock(n) + t);
+                self.nodes[n].exempt = Some((self.nodes[n].epoch.epoch, end));
+            }
+        }
+    }
+
+    /// The guards first, each with a lease that lasts until somebody renews it.
+    fn unpause(&mut self, random: &mut Random) {
+        for n in 0..NODES {
+            if self.talks(n) && random.chance(80) && self.nodes[n].exempt.is_some() {
+                let clock = self.clock(n);
+                let node = &mut self.nodes[n];
+                (node.lease, node.exempt) = (node.lease.max(clock + 5_000), None);
+            }
+        }
+        self.say(false, None);
+    }
+
+    /// Whether it is stored on a majority.
+    fn say(&mut self, paused: bool, until: Option<i64>) -> bool {
+        let said = i64::try_from(self.now).expect("small");
+        let word = Pause { said, paused, until, by: "op".to_owned(), reason: None };
+        let there: Vec<usize> = (0..NODES).filter(|n| self.talks(*n)).collect();
+        for n in &there {
+            self.nodes[*n].word = Some(word.clone());
+        }
+        there.len() >= 2
+    }
+
+    /// Until when, by its clock, its guard lets it run without a lease; the pass after that is the first to
+    /// look for one.
+    fn exempt_until(&self, n: usize) -> u64 {
+        let node = &self.nodes[n];
+        let (epoch, end) = node.exempt.unwrap_or_default();
+        let late = ms(self.timing.guard_period + self.timing.pass_limit);
+        if epoch >= node.epoch.epoch && end > 0 { end + late } else { 0 }
     }
 
     /// A boot: standbys come up by themselves; what would be writable has no grant, or is fenced.
@@ -277,6 +344,7 @@ impl World {
             if !node.on {
                 (node.on, node.booted) = (true, now);
                 (node.lease, node.support, node.next_beat) = (0, [0; NODES], 0);
+                node.exempt = None;
                 node.beats.clear();
                 if node.signal && !node.fenced {
                     node.server = Server::Standby;
@@ -299,6 +367,14 @@ impl World {
             }
         }
         self.watch.set_budget(Budget::default());
+        for n in 0..NODES {
+            let clock = self.clock(n);
+            let node = &mut self.nodes[n];
+            if node.exempt.take().is_some() {
+                node.lease = node.lease.max(clock + 5_000);
+            }
+        }
+        self.say(false, None);
         self.start_all();
     }
 
@@ -314,11 +390,17 @@ impl World {
             over.map(|o| (epoch.epoch, number(&o.candidate)))
         };
         let newest = (0..NODES).filter_map(|n| done(&n)).max().map_or(0, |(_, n)| n);
-        let clock = self.clock(newest);
+        let (clock, first) = (self.clock(newest), ms(self.timing.first_lease()));
         self.tell(format!("an operator starts node{}", newest + 1));
+        let epoch = self.nodes.iter().map(|n| n.epoch.epoch).max().unwrap_or(0) + 1;
+        for n in 0..NODES {
+            self.nodes[n].epoch.epoch = epoch;
+            let record = super::hands::started(newest, first);
+            self.nodes[n].epoch.operation = Some(record);
+        }
         let node = &mut self.nodes[newest];
         (node.server, node.signal, node.fenced) = (Server::Primary, false, false);
-        (node.revoked, node.lease) = (false, clock + 60_000);
+        (node.revoked, node.lease) = (false, clock + first);
     }
 
     pub(super) fn primary(&self) -> Option<usize> {
@@ -333,7 +415,16 @@ impl World {
             self.deliver();
             self.guards();
             self.control();
+            self.restart();
             self.check();
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Some(mut second) = self.second.take()
+            && second.go_on(self)
+        {
+            self.second = Some(second);
         }
     }
 
@@ -423,6 +514,7 @@ impl World {
             let clock = self.clock(n);
             let bound = ms(self.timing.stop_bound);
             let period = ms(self.timing.guard_period);
+            let exempt = self.exempt_until(n);
             let node = &mut self.nodes[n];
             if !node.on || node.server != Server::Primary {
                 continue;
@@ -437,7 +529,7 @@ impl World {
             }
             // Itself and one standby are two of three.
             let acknowledged = node.support.iter().max().copied().unwrap_or(0);
-            if clock > node.lease.max(acknowledged) + bound {
+            if clock > node.lease.max(acknowledged).max(exempt) + bound {
                 (node.server, node.frozen) = (Server::Down, false);
                 self.tell(format!("the guard ends node{}", n + 1));
             }
@@ -460,6 +552,7 @@ impl World {
             if let Some(kept) = kept {
                 self.watch.go_on_from(kept, instant(self.now));
             }
+            self.begun.clear();
             self.tell("the controller begins anew".to_owned());
         }
         let hands = self.hands.take();
@@ -541,7 +634,10 @@ impl World {
         }));
         let peer =
             self.watch.recorded().map(|r| number(&r.primary)).filter(|p| *p != n && self.knock);
-        let holds = Holds::For(Duration::from_millis(node.lease.saturating_sub(clock)));
+        let holds = match self.exempt_until(n) > clock {
+            true => Holds::WithoutEnd,
+            false => Holds::For(Duration::from_millis(node.lease.saturating_sub(clock))),
+        };
         HostSeen {
             postmaster: (node.server != Server::Down).then_some(1),
             unit: "failed".to_owned(),
@@ -549,6 +645,7 @@ impl World {
             fenced: node.fenced,
             revoked: node.revoked,
             epoch: node.epoch.clone(),
+            pause: node.word.clone(),
             reading: Some(Reading {
                 boot_id: node.booted.to_string(),
                 clock: Duration::from_millis(clock),
