@@ -50,9 +50,10 @@ fn the_watch_replaces_a_primary_that_is_lost_on_a_live_host() {
 /// Its host does not answer: the lease is waited out.
 #[test]
 fn the_watch_replaces_a_primary_whose_host_is_lost() {
+    let always: &[(&str, Part)] =
+        &[("host lost", lost::host_lost), ("cut off with clients", cuts::from_all)];
     let matrix: &[(&str, Part)] = &[
         ("no need", lost::no_need),
-        ("host lost", lost::host_lost),
         ("standbys gone", lost::standbys_gone),
         ("disk full", lost::disk_full),
         ("cold start", lost::cold_start),
@@ -61,14 +62,13 @@ fn the_watch_replaces_a_primary_whose_host_is_lost() {
         ("standby rebooted", returns::standby_rebooted),
         ("thawed", lost::thawed),
     ];
-    run(AUTOMATIC, &[], matrix);
+    run(AUTOMATIC, always, matrix);
 }
 
 /// Who is cut off from whom decides what is done.
 #[test]
 fn the_watch_tells_a_cut_from_a_loss() {
     let matrix: &[(&str, Part)] = &[
-        ("cut off with clients", cuts::from_all),
         ("cut off from us", cuts::from_controller),
         ("cut off from the standbys", cuts::from_standbys),
         ("heard one way", cuts::one_way),
