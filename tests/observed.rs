@@ -198,6 +198,9 @@ fn a_primary() {
                         checkpoint_lsn: Lsn(
                             33554528,
                         ),
+                        redo_lsn: Lsn(
+                            33554472,
+                        ),
                         data_checksums: true,
                         wal_log_hints: true,
                         min_recovery_end: None,

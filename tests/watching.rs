@@ -8,10 +8,12 @@
 //! `PGORCH_SCHEDULES` sets how many.
 
 mod hands;
+mod second;
 mod world;
 
 use std::collections::BTreeSet;
 
+use second::Second;
 use world::{Fault, Random, World};
 
 fn schedules() -> Vec<u64> {
@@ -67,6 +69,69 @@ fn random_schedules_never_make_two_primaries_and_end_well() {
             assert!(rules.contains(rule), "{rule} never held: {rules:?}");
         }
     }
+}
+
+/// Faults, and somebody who restarts the primary whenever nothing else is under way.
+fn restarts(seed: u64) -> (u32, Result<(), String>) {
+    let mut random = Random(seed ^ 0x5ec0_4d00);
+    let mut world = World::new(seed, random.chance(50));
+    world.run(3_000);
+    let until = world.now + 8_000 + random.below(30_000);
+    let mut begun = 0;
+    while world.now < until {
+        if world.second.is_none() && random.chance(60) {
+            world.second = Second::new(&mut world);
+            begun += u32::from(world.second.is_some());
+        }
+        world.run(random.below(1_500));
+        if random.chance(50) {
+            let fault = Fault::random(&mut random);
+            world.strike(fault, &mut random);
+        }
+        world.run(random.below(2_500));
+    }
+    world.second = None;
+    world.mend();
+    world.run(160_000);
+    (begun, world.whole())
+}
+
+#[test]
+fn a_restart_by_somebody_else_never_makes_two_primaries_either() {
+    let all: Vec<u64> = schedules().into_iter().take(3_000).collect();
+    let (mut begun, mut left) = (0, Vec::new());
+    for seed in &all {
+        let (count, end) = restarts(*seed);
+        begun += count;
+        if let Err(why) = end {
+            left.push((*seed, why));
+        }
+    }
+    let seeds: Vec<u64> = left.iter().map(|(seed, _)| *seed).collect();
+    eprintln!("{} schedules, {begun} restarts, {} for an operator", all.len(), left.len());
+    assert!(left.len() <= all.len() / 20, "{seeds:?} did not end well, the first:\n{}", left[0].1);
+    assert!(all.len() < 500 || begun > 1_000, "{begun}: the schedules test nothing");
+}
+
+/// The one thing that a watch must know of a restart: how long what was given may last.
+#[test]
+fn a_host_that_is_lost_in_the_middle_of_a_restart_is_replaced_when_its_grant_is_over() {
+    let mut longest = 0;
+    for lost in (0..6_000).step_by(100) {
+        let mut world = world();
+        world.second = Second::new(&mut world);
+        world.run(lost);
+        // Cut off from us alone would show nothing: its standbys and we lose it, the restart goes on.
+        for other in [1, 2, world::CONTROLLER] {
+            world.cut(0, other);
+            world.cut(other, 0);
+        }
+        let after = replaced(&mut world).or_else(|| Some(30_000 + replaced(&mut world)?));
+        longest =
+            longest.max(after.unwrap_or_else(|| panic!("it is not replaced\n{}", world.story())));
+    }
+    // Its controller may die too: then its time is waited out, and the record closed, first.
+    assert!((10_000..45_000).contains(&longest), "{longest} ms");
 }
 
 fn world() -> World {

@@ -339,6 +339,12 @@ impl Prepared {
             let others = self.inventory.nodes.keys().filter(|name| !self.hosts.contains(name));
             hosts.extend(others.cloned());
         }
+        // They vote when a primary with a guard is started or restarted.
+        if self.inventory.failover.automatic {
+            let witnesses = self.inventory.witnesses.keys();
+            let others: Vec<HostName> = witnesses.filter(|w| !hosts.contains(w)).cloned().collect();
+            hosts.extend(others);
+        }
         // An operation is more than the hosts that it is wanted for.
         if operates(playbook) {
             let poolers = self.inventory.routing.poolers.keys();

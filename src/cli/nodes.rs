@@ -164,8 +164,10 @@ pub(super) fn stop(
     run: &RunArgs,
 ) -> Result<Exit, CliError> {
     let mut prepared = ready(common, &nodes, run)?;
-    // Whether commits can do without a standby is seen on the primary.
-    prepared.look_at_all = prepared.inventory.replication.mode == ReplicationMode::Quorum;
+    // Whether commits can do without a standby is seen on the primary, and whether a watch would replace it
+    // on any node.
+    let quorum = prepared.inventory.replication.mode == ReplicationMode::Quorum;
+    prepared.look_at_all = quorum || primary;
     let vars = [("stop_primary", Value::from(primary))];
     play(common, run, prepared, "playbooks/stop.yml", &vars, Extra::of_nodes("stop"))
 }

@@ -11,12 +11,12 @@ use super::load::{self, Prepared};
 use super::{block_on, interrupt, sources};
 use crate::clock;
 use crate::event::{Event, Kind, Sink};
-use crate::facts::Observation;
+use crate::facts::{Observation, OperationRecord};
 use crate::inventory::Inventory;
 use crate::model::{Exit, HostName};
 use crate::operation::{
     self, Check, Driver, End, Identity, Interrupted, Level, Plan, Proof, Roles, Settlement, lower,
-    open_operations,
+    open_operations, release_in_place,
 };
 use crate::playbook::Playbook;
 use crate::runner::{NoPlan, Operated, Prospect, Runner, Selection, nobody_elects};
@@ -200,10 +200,14 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
         ..runner.identity(&record.kind, &roles)
     };
     identity.record.over = interrupted.over;
+    identity.record.lease_ms = record.lease_ms.filter(|_| record.in_place());
     let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
     let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
         return Ok(tell_end(common, &runner, &claimed, started).await);
+    }
+    if record.in_place() {
+        return Ok(close(&runner, record, identity, &roles, &claimed).await);
     }
     runner.gather_again().await;
     let settlement = interrupted.settle(&runner.snapshot());
@@ -232,6 +236,25 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let operated = runner.operate(driver, identity, &nobody_elects).await;
     let exit = tell_end(common, &runner, &operated, started).await;
     Ok(if operated.finished.end == End::Undone { Exit::Done } else { exit })
+}
+
+/// Ends a start or restart that was interrupted: nobody's role has changed, and what it may have given ends
+/// when its record says.
+async fn close(
+    runner: &Runner,
+    record: &OperationRecord,
+    identity: Identity,
+    roles: &Roles,
+    claimed: &Operated,
+) -> Exit {
+    let driver = release_in_place(&record.kind, roles, &claimed.known.claimed);
+    let operated = runner.operate(driver, identity, &nobody_elects).await;
+    for problem in operated.finished.problems {
+        runner.sink.emit(&Event::run(Kind::Notice, problem));
+    }
+    notice(runner, &record.primary, "its interrupted start is over: pgorch status, pgorch start");
+    let done = operated.finished.end == End::Done;
+    ended(runner, if done { Exit::Done } else { Exit::Failed })
 }
 
 fn playbook_of(kind: &str) -> Result<Playbook, CliError> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant as Moment, timeout_at};
 
@@ -92,6 +93,7 @@ async fn run(
     table: Option<&Arc<LiveTable>>,
 ) -> Result<Exit, CliError> {
     let inventory = Arc::clone(&prepared.inventory);
+    let cluster = inventory.cluster.clone();
     let sink = sink(common, &prepared, table);
     let interrupt = interrupt::listen();
     let voters: Vec<HostName> =
@@ -141,6 +143,8 @@ async fn run(
         identity,
         dry_run,
         revoked,
+        since: clock::raw(),
+        begun: Mutex::default(),
     };
     let notifier = Notifier::start(&inventory.notifications, &prepared.redactor, &sink);
     let notifier = Some(notifier.map_err(|why| CliError::usage(format!("notifications: {why}")))?);
@@ -152,6 +156,7 @@ async fn run(
     }
     // From here on nobody else has the right to give anything.
     lock(&watch).leases_mut().begin(clock::raw());
+    let hands = Arc::new(hands);
     let targets = prepared.targets_of(common, &voters).await?;
     let known = lock(&watch).recorded().map(|r| r.primary.clone());
     let audience = Audience {
@@ -167,7 +172,7 @@ async fn run(
         home: format!("/var/lib/pgorch/{}", inventory.cluster),
         inventory,
         watch,
-        hands: Arc::new(hands),
+        hands: Arc::clone(&hands),
         sink: Arc::clone(&sink),
         interrupt,
         state_dir: load::state_dir(),
@@ -175,6 +180,9 @@ async fn run(
     let watcher =
         Watcher::new(settings, audience, &load::transport(), targets.into_iter().collect());
     let exit = watcher.run().await;
+    if !dry_run {
+        disown(&hands.runner, &cluster, &voters, &hands.identity).await?;
+    }
     sink.emit(&Event::run(Kind::RunDone { exit }, ""));
     Ok(exit)
 }
@@ -300,5 +308,41 @@ async fn own(
             format!("{} of {} voters answer, {needed} are needed", answers.len(), voters.len());
         return Err(CliError::unreachable(text).hint("pgorch status"));
     }
+    Ok(())
+}
+
+/// A watch that was told to stop owns the cluster no more: from here on others may change what it counted
+/// on, so what it knew of leases is forgotten first. One that is killed owns it still.
+async fn disown(
+    runner: &Runner,
+    cluster: &str,
+    voters: &[HostName],
+    identity: &str,
+) -> Result<(), CliError> {
+    let unwritable = |e| CliError::failed(format!("the state of the watch: {e}"));
+    let state_dir = load::state_dir();
+    let mut state = State::read(&state_dir, cluster).map_err(unwritable)?;
+    if let Some(kept) = &mut state.kept {
+        kept.holds = None;
+    }
+    state.write(&state_dir, cluster).map_err(unwritable)?;
+    let script = Script::new()
+        .set("home", &format!("/var/lib/pgorch/{cluster}"))
+        .set("own", identity)
+        .line("exec 9>>\"$home/epoch.lock\" && flock -w 2 9 || exit 1")
+        .line("is=")
+        .line("{ read -r is <\"$home/owner\"; } 2>/dev/null || :")
+        .line("[ \"$is\" != \"$own\" ] || { rm -f \"$home/owner\" && sync \"$home\"; }");
+    let tell = |voter: &HostName| {
+        let (script, voter) = (&script, voter.clone());
+        async move {
+            let mut link = runner.links.get(&voter)?.lock().await;
+            // Nobody waits long for a host that is down: there it stays the owner.
+            let mut quiet = |_: &str| {};
+            let told = link.command(script, None, Duration::from_secs(3), &mut quiet);
+            tokio::time::timeout(Duration::from_secs(4), told).await.ok()?.ok()
+        }
+    };
+    join_all(voters.iter().map(tell)).await;
     Ok(())
 }

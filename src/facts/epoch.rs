@@ -33,6 +33,11 @@ pub struct OperationRecord {
     /// It was resumed, and had ended elsewhere: only what was left of it is done.
     #[serde(default)]
     pub over: bool,
+    /// Milliseconds: leases that were given under it end no later than this after this record was stored,
+    /// on the clock of the node that has them. Of an operation that is not over only a start in its place
+    /// says so. None: not known, the node has to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
     /// Controller's wall clock, RFC 3339.
     pub started: String,
 }
@@ -65,6 +70,20 @@ pub enum OperationState {
     Open,
     Done,
     Undone,
+}
+
+impl OperationRecord {
+    /// Whose leases it gives, where it gives any: the node that is the primary by it, or still.
+    #[must_use]
+    pub fn leased(&self) -> &HostName {
+        if self.state == OperationState::Undone { &self.primary } else { &self.candidate }
+    }
+
+    /// The primary is started, or restarted, and stays who it is.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        matches!(self.kind.as_str(), "start" | "restart")
+    }
 }
 
 impl EpochFacts {

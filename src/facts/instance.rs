@@ -6,7 +6,7 @@ use super::{
     CannotLook, ClusterDir, DataDir, InstanceFacts, Pause, SyncRecord, UnitFacts, control, epoch,
     server,
 };
-use crate::inventory::NodeSettings;
+use crate::inventory::{NodeSettings, guard_paths};
 use crate::model::{Answer, Fragment, Resource, Script, Secret, SystemIdentifier, Timeline};
 use crate::postgres::{parse_pass_line, sql};
 
@@ -16,14 +16,16 @@ const REPLICATION_USER: &str = "replicator";
 /// What to ask about a node's instance: one script of about six forks, one query.
 #[must_use]
 pub fn instance_fragments(node: &NodeSettings) -> Vec<Fragment> {
+    let guarded = guard_paths(&node.service).enabled;
     let script = Script::new()
         .set("dir", &node.data_dir)
         .set("home", &node.home)
         .set("bin", &node.bin_dir)
         .set("unit", &unit_name(&node.service))
         .set("node", node.name.as_str())
+        .set("guarded", &guarded)
         .line(include_str!("instance.sh"));
-    let paths = [&node.data_dir, &node.home, &node.bin_dir];
+    let paths = [&node.data_dir, &node.home, &node.bin_dir, &guarded];
     let mut reads: Vec<Resource> = paths.map(|p| Resource::Path(p.clone())).into();
     reads.extend([Resource::Packages, Resource::Units, Resource::Postgres]);
 
@@ -134,6 +136,8 @@ fn at_rest(report: &Report) -> Option<InstanceFacts> {
         pause: report.value("pause").and_then(Pause::read),
         sync: report.value("sync").map(SyncRecord::read),
         revoked: report.value("revoked").is_some(),
+        guarded: report.value("guarded").is_some(),
+        owner: report.value("owner").map(str::to_owned),
         fenced: report.value("fenced").map(str::to_owned),
         ..InstanceFacts::default()
     })

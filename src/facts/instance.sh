@@ -1,4 +1,4 @@
-# Facts of an instance at rest. Set before: dir, home, bin, unit, node. Output: key=value lines and
+# Facts of an instance at rest. Set before: dir, home, bin, unit, node, guarded. Output: key=value lines and
 # [sections] that end with [end]. Each thing may be missing; nothing is changed.
 v=$("$bin/postgres" --version 2>/dev/null) && printf 'binary=%s\n' "$v" || :
 
@@ -91,6 +91,8 @@ if { read -r v <"$home/pause"; } 2>/dev/null; then printf 'pause=%s\n' "$v"; fi
 h=
 if { { read -r v; read -r h; } <"$home/sync"; } 2>/dev/null; then printf 'sync=%s\n' "$h"; fi
 if [ -e "$home/$node.revoked" ]; then echo revoked=1; fi
+if [ -e "$guarded" ]; then echo guarded=1; fi
+if { read -r v <"$home/owner"; } 2>/dev/null; then printf 'owner=%s\n' "$v"; fi
 if [ -e "$home/$node.fenced" ]; then
   v=
   { read -r v <"$home/$node.fenced"; } 2>/dev/null || :

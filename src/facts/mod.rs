@@ -145,6 +145,10 @@ pub struct InstanceFacts {
     pub fenced: Option<String>,
     /// An operation has had this standby receive nothing any more, and is not over.
     pub revoked: bool,
+    /// Its guard is on: what would come up writable needs a grant.
+    pub guarded: bool,
+    /// The watch that has the cluster's leases in its hands, as this node has stored it.
+    pub owner: Option<String>,
 }
 
 /// What stands at `data_dir`.

@@ -21,6 +21,8 @@ pub struct GuardSettings {
     pub period_ms: u64,
     /// From the watchdog's SIGQUIT to SIGKILL.
     pub abort_ms: u64,
+    /// Seconds, for once: [`Timing::first_lease`].
+    pub first_seconds: u64,
     /// Registered nodes and witnesses.
     pub voters: usize,
     /// More than half of them.
@@ -88,6 +90,7 @@ impl Inventory {
             pass_ms: ms(timing.pass_limit),
             period_ms: ms(timing.guard_period),
             abort_ms: ms(timing.abort_after()),
+            first_seconds: timing.first_lease().as_secs(),
             voters,
             majority,
             slots: self.nodes.keys().filter(|n| *n != name).map(slot_name).collect(),

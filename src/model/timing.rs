@@ -100,6 +100,11 @@ const FIRST_LOOK: Duration = ms(100);
 const KILL: Duration = ms(100);
 /// Revoking where the old primary is known to be down.
 const REVOKE_IDLE: Duration = ms(200);
+/// Two attempts of a standby to connect: `wal_retrieve_retry_interval` is 5 s.
+const RECONNECT: Duration = ms(10_000);
+/// How long after the look before it an operation may still begin to make a server writable. Longer than
+/// what may come before a promotion in one that goes well: hooks have five minutes each.
+const AUTHORITY: Duration = ms(900_000);
 
 impl Timing {
     /// The set of a profile for nodes whose leases are ended by `hold`.
@@ -236,6 +241,39 @@ impl Timing {
     #[must_use]
     pub fn wait_acknowledged(&self) -> Duration {
         self.elsewhere(self.reply_timeout + self.reaction())
+    }
+
+    /// The lease of a server that has just been promoted, or started as the primary: until its standbys
+    /// acknowledge, or a watch renews. Whole seconds.
+    ///
+    /// Fast: 10 + 3 = 13 s (timer 12 s). Calm: 18 s.
+    #[must_use]
+    pub fn first_lease(&self) -> Duration {
+        let more = u64::from(self.lease.subsec_nanos() > 0);
+        RECONNECT + Duration::from_secs(self.lease.as_secs() + more)
+    }
+
+    /// What a watch waits after it has seen the record of an operation under which leases end no later
+    /// than `lasting` after the record was stored: `elsewhere(lasting + reaction)`.
+    ///
+    /// Fast, with the first lease: (13 + 0.5) · 1.1 + 0.3 = 15.15 s.
+    #[must_use]
+    pub fn wait_given(&self, lasting: Duration) -> Duration {
+        self.elsewhere(lasting.saturating_add(self.reaction()))
+    }
+
+    /// How long after an operation's look at a host, by that host's clock, its steps may still make the server
+    /// there writable: 15 min. A step that arrives later is refused.
+    #[must_use]
+    pub const fn authority() -> Duration {
+        AUTHORITY
+    }
+
+    /// What a watch waits after it has sent such a step, or may have, until nothing that it gave is left:
+    /// it may have begun at its last moment, and given a lease of `seconds` then.
+    #[must_use]
+    pub fn wait_authority(&self, seconds: u64) -> Duration {
+        self.wait_given(AUTHORITY + Duration::from_secs(seconds))
     }
 
     /// When at the latest writes are back after the loss of the primary's host with asynchronous
@@ -380,6 +418,17 @@ mod tests {
         assert_eq!(TIMER.wait_acknowledged(), ms(3_270));
         assert_eq!(CALM_WATCHDOG.wait_acknowledged(), ms(7_100));
         assert_eq!(CALM_TIMER.wait_acknowledged(), ms(7_100));
+    }
+
+    #[test]
+    fn a_first_lease_lets_standbys_connect_twice() {
+        assert_eq!(WATCHDOG.first_lease(), ms(13_000));
+        assert_eq!(TIMER.first_lease(), ms(12_000));
+        assert_eq!(CALM_WATCHDOG.first_lease(), ms(18_000));
+        assert_eq!(WATCHDOG.wait_given(WATCHDOG.first_lease()), ms(15_150));
+        // Without anything given it is the reaction alone, and never shorter than that.
+        assert_eq!(WATCHDOG.wait_given(ms(0)), ms(850));
+        assert!(WATCHDOG.wait_given(super::AUTHORITY) > super::AUTHORITY);
     }
 
     #[test]

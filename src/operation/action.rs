@@ -1,8 +1,9 @@
 //! What a step does, and what came of it, as values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::facts::SyncRecord;
+use crate::facts::{EpochFacts, SyncRecord};
 use crate::model::{HostName, Lsn, Timeline};
 use crate::postgres::SyncNames;
 
@@ -117,6 +118,10 @@ pub struct Report {
     pub sync: Option<SyncRecord>,
     /// Of [`Action::Settle`]: still in recovery, and no promotion was ever asked for.
     pub not_promoted: bool,
+    /// Of a step that made a server writable: milliseconds that its lease lasts at most from now on.
+    pub lease_ms: Option<u64>,
+    /// Of [`Action::Claim`]: what the voter had stored before.
+    pub before: Option<Box<EpochFacts>>,
 }
 
 /// The proof of a clean stop: where the old primary's WAL ends.
@@ -149,6 +154,12 @@ pub struct Known {
     pub sync: BTreeMap<HostName, SyncRecord>,
     /// Slots that this operation made, by host.
     pub made_slots: BTreeMap<HostName, Vec<String>>,
+    /// Milliseconds that the lease of the server which it made writable lasts at most.
+    pub lease_ms: Option<u64>,
+    /// What each voter had stored before it took this epoch: nobody else's operation has begun there since.
+    pub before: BTreeMap<HostName, EpochFacts>,
+    /// Each host's boot and uptime when it was looked at last before the operation.
+    pub clocks: BTreeMap<HostName, (String, Duration)>,
 }
 
 impl Action {
@@ -245,6 +256,12 @@ impl Action {
         }
     }
 
+    /// Whether it makes a server writable.
+    #[must_use]
+    pub fn gives(&self) -> bool {
+        matches!(self, Action::Promote { .. } | Action::Start { .. })
+    }
+
     /// Whether clients cannot write from here on.
     #[must_use]
     pub fn begins_outage(&self) -> bool {
@@ -265,6 +282,10 @@ impl Known {
         }
         if let Some(end) = report.end {
             self.ends.insert(host.clone(), end);
+        }
+        self.lease_ms = report.lease_ms.or(self.lease_ms);
+        if let Some(before) = &report.before {
+            self.before.entry(host.clone()).or_insert_with(|| (**before).clone());
         }
         if let Some(sync) = &report.sync {
             self.sync.insert(host.clone(), sync.clone());

@@ -20,7 +20,7 @@ const SETTLE_SECONDS: u64 = 5;
 /// How often a step that undoes something is sent without a verdict coming back.
 const UNDO_ROUNDS: usize = 3;
 /// Seconds that the old primary may take to accept connections again; it was shut down cleanly.
-const UNDO_START_SECONDS: u64 = 300;
+pub const UNDO_START_SECONDS: u64 = 300;
 
 /// How often a pooler is told to let its clients go on, in all.
 const RESUME_TRIES: usize = 3;
@@ -228,7 +228,9 @@ impl Driver {
 
     /// What to do next. Call it again after [`Driver::report`].
     pub fn next_steps(&mut self) -> Next {
-        if self.mode == Mode::Forward && self.interrupted && !self.past_return() {
+        // What is done is told to all, also by who is in a hurry.
+        let over = self.stage < self.plan.stages.len() && self.is_last(self.stage);
+        if self.mode == Mode::Forward && self.interrupted && !self.past_return() && !over {
             self.turn_back("interrupted".to_owned());
         }
         match self.mode {

@@ -54,12 +54,22 @@ impl Interrupted {
     /// still on its way is refused there.
     #[must_use]
     pub fn needed(&self) -> Vec<HostName> {
-        if self.over { Vec::new() } else { vec![self.record.candidate.clone()] }
+        // A start in its place promotes nobody, and its grant ends by itself.
+        let nobody = self.over || self.record.in_place();
+        if nobody { Vec::new() } else { vec![self.record.candidate.clone()] }
     }
 
     /// Decides, once a higher epoch than the operation's is stored on [`Interrupted::needed`].
     #[must_use]
     pub fn settle(&self, snapshot: &Snapshot) -> Settlement {
+        self.settle_leaving(snapshot, false)
+    }
+
+    /// The same. `leaving`: an old primary that was to be fenced and cannot be reached may be left as it is,
+    /// because whoever takes its place next proves that it is harmless, and nothing can make it
+    /// writable meanwhile.
+    #[must_use]
+    pub fn settle_leaving(&self, snapshot: &Snapshot, leaving: bool) -> Settlement {
         let record = &self.record;
         let refuse = |why: String, hint: &str| Settlement::Refuse { why, hint: hint.to_owned() };
         let server =
@@ -99,7 +109,8 @@ impl Interrupted {
                 "start its server (systemctl start on its host), then pgorch resume",
             );
         }
-        if !answers(&record.primary) && !given_up {
+        let left = leaving && record.proof == Proof::Fenced;
+        if !answers(&record.primary) && !given_up && !left {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
             return refuse(why, "bring its host back, then pgorch resume");

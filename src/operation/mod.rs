@@ -13,6 +13,7 @@ mod action;
 mod driver;
 mod election;
 mod failover;
+mod in_place;
 mod interrupted;
 mod lease;
 mod lower;
@@ -26,9 +27,10 @@ mod successor;
 
 pub use crate::facts::Proof;
 pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
-pub use driver::{Driver, End, Finished, Next};
+pub use driver::{Driver, End, Finished, Next, UNDO_START_SECONDS};
 pub use election::{Confirmed, Elected, Ranked, choose, elect, rank};
 pub use failover::{Accepted, Assessment, FAILOVER_CODES, assess};
+pub use in_place::{claim_in_place, in_place_roles, release_in_place};
 pub use interrupted::{
     Interrupted, Settlement, Superseded, astray, next_epoch, open_operations, superseded,
 };

@@ -8,9 +8,11 @@ use std::time::Duration;
 use super::action::{Action, Known, Outcome, Promoted, Report, Shutdown};
 use super::plan::Step;
 use super::pooler::pooler_script;
-use crate::facts::{History, OperationRecord, OperationState, Recorded, SyncRecord, SyncValue};
+use crate::facts::{
+    History, OperationRecord, OperationState, Recorded, SyncRecord, SyncValue, read_epoch,
+};
 use crate::inventory::{Inventory, NodeSettings, slot_name};
-use crate::model::{HostName, Lsn, Script, Timeline};
+use crate::model::{HostName, Lsn, Script, Timeline, Timing};
 use crate::postgres::{SyncNames, literal, sql};
 use crate::step::{
     Command, FOLLOWS_NOBODY, event_sql, psql_line, standby_conf, sync_record_script,
@@ -85,7 +87,10 @@ pub fn command(
         Action::Claim => (Script::new().line(include_str!("scripts/claim.sh")), 15),
         Action::Release { undone } => {
             let state = if *undone { OperationState::Undone } else { OperationState::Done };
-            let script = Script::new().set("record", &record(identity, state));
+            let guard = inventory.postgres_of(host).and_then(|node| node.guard);
+            let script = Script::new()
+                .set("record", &record(identity, state))
+                .set("guard", guard.as_ref().map_or("", |guard| guard.script.as_str()));
             (script.line(include_str!("scripts/release.sh")), 15)
         }
         Action::Slots { names, .. } => (slots(&node()?, names), 30),
@@ -126,11 +131,20 @@ pub fn command(
             pooler_script(inventory, host, *verb, &identity.record, database_host.as_ref())?
         }
     };
-    let script = prelude.then(&body).line(")");
+    let script = prelude.then(&in_time(host, action, known)).then(&body).line(")");
     Ok(Command {
         deadline: Duration::from_secs(seconds),
         ..Command::new(action.describe(), script)
     })
+}
+
+/// Until when, by the host's own clock, a step may make the server there writable: whoever gave it up may count
+/// on that (failover review, amendment 3).
+fn in_time(host: &HostName, action: &Action, known: &Known) -> Script {
+    let clock = known.clocks.get(host).filter(|_| action.gives());
+    let Some((boot, uptime)) = clock else { return Script::new() };
+    let until = (*uptime + Timing::authority()).as_secs();
+    Script::new().set("boot", boot).set("until", &until.to_string()).line("in_time")
 }
 
 /// Puts the text `$conf` in the place of the configuration file `$file`.
@@ -172,6 +186,7 @@ fn of_node(node: &NodeSettings) -> Script {
         .set("revoked", &format!("{}/{}.revoked", node.home, node.name))
         .set("asked", &format!("{}/{}.promoted", node.home, node.name))
         .set("guard", node.guard.as_ref().map_or("", |guard| guard.script.as_str()))
+        .set("first", &node.guard.as_ref().map_or(0, |guard| guard.first_seconds).to_string())
         .set("psql", &psql)
 }
 
@@ -405,6 +420,7 @@ fn follow_nobody(node: &NodeSettings) -> Script {
         .line("file=$dir/pgorch.standby.conf")
         .line(PUT_CONF)
         .line("answer=$(echo 'SELECT pg_reload_conf()' | sql 2>&1) || fail \"reload: $answer\"")
+        .line("shorten")
         .line("(")
         .line(include_str!("scripts/unrevoke.sh"))
         .line(")")
@@ -488,6 +504,9 @@ pub fn read_outcome(action: &Action, rc: i32, stdout: &str, stderr: &str) -> Out
         sync: value("sync").map(|text| SyncRecord::read(&text)),
         was_down: value("was_down").is_some(),
         not_promoted: value("not_promoted").is_some(),
+        lease_ms: value("lease_ms").and_then(|ms| ms.parse().ok()),
+        before: value("before_epoch")
+            .map(|epoch| Box::new(read_epoch(Some(&epoch), value("before").as_deref()))),
     };
     match action {
         Action::Stop { .. } if report.shutdown.is_none() => {

@@ -76,6 +76,7 @@ impl Runner {
             proof: roles.proof,
             elected: false,
             over: false,
+            lease_ms: None,
             started: clock::wall().to_string(),
         };
         Identity { epoch: next_epoch(&self.snapshot()), record, replaces: Vec::new() }

@@ -3,13 +3,14 @@
 //!
 //! `link` is one host's connection with its answers; `task` takes one task through judgement,
 //! `perform` runs its commands or `foresee` says what they would do, `tell` keeps and tells the
-//! result; `play` walks plays, blocks and handlers; `gather` sends the first batch and works out
+//! result; `in_place` claims the restart of a primary; `play` walks plays, blocks and handlers; `gather` sends the first batch and works out
 //! who is the primary. Decisions are `plan`'s and the kinds'; this module only carries them out.
 
 mod change_over;
 mod foresee;
 mod gather;
 mod hook;
+mod in_place;
 mod link;
 mod operate;
 mod outcome;
@@ -76,6 +77,9 @@ pub struct Runner {
     in_hand: Mutex<BTreeMap<HostName, String>>,
     /// The epoch that each node had stored when the run began: a later one is somebody else's.
     epochs: Mutex<BTreeMap<HostName, u64>>,
+    /// When a step that makes a server writable was sent to a host last and may have arrived there, by the
+    /// clock of the leases.
+    given: Mutex<BTreeMap<HostName, crate::clock::Instant>>,
     /// How this controller waits until an old primary's lease is over; none where it keeps no leases.
     pub lease_wait: Option<LeaseWait>,
     /// Questions that belong to no task: what an operation's preconditions ask.
@@ -198,6 +202,7 @@ impl Runner {
             files: RwLock::default(),
             in_hand: Mutex::default(),
             epochs: Mutex::default(),
+            given: Mutex::default(),
             lease_wait: None,
             extra_questions: Mutex::default(),
             stopped: Mutex::default(),
@@ -236,6 +241,13 @@ impl Runner {
     pub fn open_operation(&self) -> Option<(HostName, crate::facts::OperationRecord)> {
         let snapshot = self.snapshot();
         snapshot.epochs().find_map(|(name, stored)| Some((name.clone(), stored.open()?.clone())))
+    }
+
+    /// When a step that makes a server writable may have arrived at this host last, if ever, of those that
+    /// this runner has sent.
+    #[must_use]
+    pub fn given_to(&self, host: &HostName) -> Option<crate::clock::Instant> {
+        lock(&self.given).get(host).copied()
     }
 
     /// How far each host's clock is ahead of ours, seconds.

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, join_all};
 use super::link::{LOOKING, Link, LinkError, pressed};
 use super::{Runner, hook, lock};
 use crate::event::{Detail, Event, Kind, Status};
+use crate::facts::HostFacts;
 use crate::model::{Fragment, HostName, Resource};
 use crate::operation::{
     Action, Driver, Finished, Identity, Known, Looked, Next, Outcome, Plan, PoolerVerb, Proof,
@@ -134,6 +135,8 @@ impl Runner {
         }
         let (mut began, mut outage) = (None, None);
         let (mut pausing, mut held) = (None, None);
+        let mut gave = false;
+        let clocks = self.clocks();
         loop {
             if self.interrupted() {
                 driver.interrupt();
@@ -161,7 +164,15 @@ impl Runner {
             if steps.iter().any(|s| is_pooler(s, PoolerVerb::Pause)) {
                 pausing = pausing.or_else(|| Some(crate::clock::now()));
             }
-            let known = driver.known().clone();
+            let known = Known { clocks: clocks.clone(), ..driver.known().clone() };
+            gave |= steps.iter().any(|s| s.action.gives());
+            if steps.iter().any(|s| matches!(s.action, Action::Release { .. })) {
+                // A start in its place has said already what it gave.
+                identity.record.lease_ms = match gave || driver.past_return() {
+                    true => known.lease_ms,
+                    false => identity.record.lease_ms.or(Some(0)),
+                };
+            }
             let sent = steps.iter().map(|step| self.step(&stage, step, &identity, &known));
             let results: Vec<(Step, Outcome)> =
                 steps.iter().cloned().zip(join_all(sent).await).collect();
@@ -178,6 +189,16 @@ impl Runner {
                 outage = Some(crate::clock::now().since(began));
             }
         }
+    }
+
+    /// Each host's boot and uptime, as last gathered.
+    fn clocks(&self) -> BTreeMap<HostName, (String, Duration)> {
+        let facts = lock(&self.facts);
+        let clock = |host: &HostFacts| {
+            let uptime = Duration::try_from_secs_f64(host.uptime_seconds).ok()?;
+            Some((host.boot_id.clone(), uptime)).filter(|(boot, _)| !boot.is_empty())
+        };
+        facts.iter().filter_map(|(name, f)| Some((name.clone(), clock(&f.host)?))).collect()
     }
 
     /// One step on its host, told as a task.
@@ -243,6 +264,9 @@ impl Runner {
         };
         let mut link = link.lock().await;
         let sent = send(&mut link, command).await;
+        if step.action.gives() && !sent.as_ref().is_err_and(LinkError::never_ran) {
+            lock(&self.given).insert(step.host.clone(), crate::clock::raw());
+        }
         link.invalidate(&[Resource::Everything]);
         match sent {
             Ok((rc, stdout, stderr)) => read_outcome(&step.action, rc, &stdout, &stderr),

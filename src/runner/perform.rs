@@ -43,7 +43,7 @@ impl Runner {
         outcome
     }
 
-    /// Runs the commands of a change in order.
+    /// Runs the commands of a change; what others must know of is claimed first.
     pub(super) async fn make(
         &self,
         at: &At<'_>,
@@ -52,13 +52,37 @@ impl Runner {
         change: Change,
         counts: bool,
     ) -> Outcome {
+        let Some(wanted) = change.in_place else {
+            return self.run_commands(at, item, target, change, counts, &Script::new()).await;
+        };
+        match self.claim(target, wanted).await {
+            Err(outcome) => *outcome,
+            Ok(claimed) => {
+                let function = &claimed.function;
+                let outcome = self.run_commands(at, item, target, change, counts, function).await;
+                self.over(claimed, wanted, &outcome).await;
+                outcome
+            }
+        }
+    }
+
+    /// Runs the commands of a change in order, after `before` each.
+    async fn run_commands(
+        &self,
+        at: &At<'_>,
+        item: Option<&LoopItem>,
+        target: &HostName,
+        change: Change,
+        counts: bool,
+        before: &Script,
+    ) -> Outcome {
         self.tell(at, item, Kind::TaskStarted, change.summary.clone());
         let surroundings = self.environment(at, item).and_then(|environment| {
             let user = self.run_as(at, item)?;
             Ok((environment, user))
         });
         let (environment, user) = match surroundings {
-            Ok(surroundings) => surroundings,
+            Ok((environment, user)) => (environment.then(before), user),
             Err(error) => return Outcome::error(&error),
         };
         let mut last = Map::new();

@@ -347,5 +347,6 @@ fn absent(state: &PathState, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, S
         writes: touched(&[path]),
         impact: Impact { destroys, ..Impact::default() },
         report: Report::default(),
+        in_place: None,
     }))
 }

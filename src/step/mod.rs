@@ -144,6 +144,20 @@ pub struct Change {
     pub writes: Vec<Resource>,
     pub impact: Impact,
     pub report: Report,
+    /// The primary is started or restarted, and somebody must know: the runner claims that first.
+    pub in_place: Option<InPlace>,
+}
+
+/// A start or restart of the primary that stays one, where a watch may take it for a failure, or a guard lets
+/// nobody come up writable without a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InPlace {
+    /// `start` or `restart`, as in the operation's record.
+    pub kind: &'static str,
+    /// How long it may take; a grant that is given for it is over then.
+    pub seconds: u64,
+    /// The commands call `pgorch_grant`, a shell function that the runner defines.
+    pub guarded: bool,
 }
 
 /// A difference to show. Secrets must not be in it.

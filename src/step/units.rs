@@ -145,6 +145,7 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
             ..Impact::default()
         },
         report: Report { data: status, ..Report::default() },
+        in_place: None,
     }))
 }
 

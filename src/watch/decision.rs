@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::facts::{EpochFacts, OperationState, Pause};
+use crate::facts::{EpochFacts, OperationRecord, OperationState, Pause};
 use crate::model::{HostName, Instant, SystemIdentifier, Timeline, Timing};
 
 use super::analysis::{Members, Picture, Recorded, analyse};
 use super::finding::{Finding, Minor};
 use super::lease::{Leases, Renewal};
-use super::observation::{Look, Reach, Seen, ServerSeen, Sight};
+use super::observation::{HostSeen, Look, Reach, Seen, ServerSeen, Sight};
 use super::rules::{Phase, Reaction, rule};
 use super::standing::{Budget, Kept};
 use super::suspicion::{Patience, Suspicion};
@@ -168,6 +168,23 @@ impl Attempts {
     }
 }
 
+/// Somebody else's operation that is not over.
+#[derive(Debug, Clone)]
+struct Foreign {
+    key: (u64, String),
+    /// When it was first seen.
+    since: Instant,
+    /// It is a start or restart, and what it gives is over so long after it was stored.
+    lasting: Option<Duration>,
+    text: String,
+}
+
+/// The newest one, if it is not of this watch.
+fn foreign<'a>(stored: &[&'a EpochFacts], own: &str) -> Option<(u64, &'a OperationRecord)> {
+    let open = stored.iter().filter_map(|e| Some((e.epoch, e.open()?)));
+    open.max_by_key(|(epoch, _)| *epoch).filter(|(_, record)| record.controller != own)
+}
+
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub struct Watch {
@@ -186,6 +203,7 @@ pub struct Watch {
     /// When a primary was last started again in its place.
     restarted: Option<Instant>,
     minor_since: BTreeMap<(Minor, HostName), Instant>,
+    foreign: Option<Foreign>,
     rejoins: BTreeMap<HostName, Attempts>,
     /// Who is being brought back. That may take hours, and the primary is watched meanwhile: each step
     /// of it is refused on a node where an operation has begun since.
@@ -209,6 +227,7 @@ impl Watch {
             recovery: Attempts::default(),
             restarted: None,
             minor_since: BTreeMap::new(),
+            foreign: None,
             rejoins: BTreeMap::new(),
             returning: None,
         }
@@ -219,6 +238,7 @@ impl Watch {
     pub fn go_on_from(&mut self, kept: Kept, now: Instant) {
         if let Some(holds) = kept.holds {
             self.leases.read(&kept.primary, holds, now);
+            self.leases.heard(kept.epoch);
         }
         self.recorded = Some(Recorded {
             primary: kept.primary,
@@ -301,10 +321,8 @@ impl Watch {
     }
 
     pub fn take(&mut self, look: Look) {
-        if let Seen::Host(host) = &look.seen
-            && let Some(holds) = host.reading.as_ref().and_then(|r| r.holds)
-        {
-            self.leases.read(&look.node, holds, look.arrived);
+        if let Seen::Host(host) = &look.seen {
+            self.take_reading(&look.node, host, look.arrived);
         }
         if let Seen::Host(host) = &look.seen
             && let ServerSeen::Answers(server) = &host.server
@@ -316,6 +334,26 @@ impl Watch {
         self.sight.take(look);
     }
 
+    fn take_reading(&mut self, node: &HostName, host: &HostSeen, arrived: Instant) {
+        let watched = self.recorded.as_ref().is_some_and(|r| r.primary == *node);
+        match host.reading.as_ref().map(|r| (r.holds, r.agrees)) {
+            Some((Some(holds), true)) => {
+                self.leases.read(node, holds, arrived);
+                if host.epoch.open().is_none() {
+                    self.leases.settled(node);
+                }
+            }
+            Some((None, _)) => {}
+            Some((Some(_), false)) | None if watched => self.leases.lose(node),
+            _ => {}
+        }
+    }
+
+    /// What voters have stored, besides what the rounds show: it arrived at `at`.
+    pub fn heed<'a>(&mut self, stored: impl Iterator<Item = &'a EpochFacts>, at: Instant) {
+        self.leases.heed(stored, at);
+    }
+
     /// Everybody has answered in this round, or is known not to.
     #[must_use]
     pub fn complete(&self) -> bool {
@@ -325,9 +363,15 @@ impl Watch {
     /// Ends a round. `wall` is the wall clock, milliseconds since 1970: only for pauses and budgets,
     /// which people give dates to.
     pub fn decide(&mut self, now: Instant, wall: i64) -> Verdict {
-        self.heed_records();
+        self.heed_records(now);
         let members = &self.policy.members;
-        let picture = analyse(members, &self.sight, self.recorded.as_ref(), self.missed);
+        let mut picture = analyse(members, &self.sight, self.recorded.as_ref(), self.missed);
+        if matches!(picture.finding, Finding::Healthy | Finding::OtherOperationOpen)
+            && self.abandoned(now).is_some()
+        {
+            picture.finding = Finding::OperationAbandoned;
+            picture.evidence.extend(self.foreign.as_ref().map(|f| f.text.clone()));
+        }
         self.note_silence();
         let asleep = self.policy.timing.round * 2 + self.policy.timing.deadline;
         if self.phase != Phase::Acting {
@@ -434,14 +478,24 @@ impl Watch {
 
     /// An operation that is over has made its candidate the primary, whether or not that node was seen as
     /// one: it may be lost before the next look, and is the one to replace then.
-    fn heed_records(&mut self) {
+    fn heed_records(&mut self, now: Instant) {
+        let voters = &self.policy.members.voters;
+        let stored: Vec<&EpochFacts> =
+            voters.iter().filter_map(|v| Some(&self.sight.host(v)?.epoch)).collect();
+        self.leases.heed(stored.iter().copied(), now);
+        self.foreign = foreign(&stored, &self.policy.members.identity).map(|(epoch, record)| {
+            let key = (epoch, record.id.clone());
+            let since = self.foreign.as_ref().filter(|f| f.key == key).map_or(now, |f| f.since);
+            let lasting = record.lease_ms.filter(|_| record.in_place());
+            let text = format!("the {} of {} is not over", record.kind, record.primary);
+            Foreign { key, since, lasting: lasting.map(Duration::from_millis), text }
+        });
         let Some(recorded) = &self.recorded else { return };
-        let hosts = self.policy.members.voters.iter().filter_map(|v| self.sight.host(v));
         let done = |e: &EpochFacts| {
             let operation = e.operation.as_ref().filter(|o| o.state == OperationState::Done)?;
             Some((e.epoch, operation.candidate.clone()))
         };
-        let newest = hosts.filter_map(|h| done(&h.epoch)).max();
+        let newest = stored.iter().filter_map(|e| done(e)).max();
         let Some((epoch, candidate)) = newest.filter(|(epoch, _)| *epoch > recorded.epoch) else {
             return;
         };
@@ -454,6 +508,15 @@ impl Watch {
             self.recorded =
                 Some(Recorded { primary: candidate, epoch, lsn: None, ..recorded.clone() });
         }
+    }
+
+    /// The start or restart of the primary that somebody else began and did not end, when nothing of it can
+    /// take effect any more: its id.
+    #[must_use]
+    pub fn abandoned(&self, now: Instant) -> Option<&str> {
+        let foreign = self.foreign.as_ref()?;
+        let over = foreign.since.after(self.policy.timing.wait_given(foreign.lasting?));
+        (now >= over).then_some(foreign.key.1.as_str())
     }
 
     /// Remembers whether this round missed the primary.

@@ -26,6 +26,7 @@ pub enum Finding {
     SplitBrain,
     OwnOperationOpen,
     OtherOperationOpen,
+    OperationAbandoned,
     NotOwner,
     VotersMissing,
     ControllerIsolated,
@@ -41,7 +42,7 @@ pub struct FindingText {
 }
 
 impl Finding {
-    pub const ALL: [Finding; 22] = [
+    pub const ALL: [Finding; 23] = [
         Finding::Healthy,
         Finding::PrimaryMoved,
         Finding::TooManyClients,
@@ -61,6 +62,7 @@ impl Finding {
         Finding::SplitBrain,
         Finding::OwnOperationOpen,
         Finding::OtherOperationOpen,
+        Finding::OperationAbandoned,
         Finding::NotOwner,
         Finding::VotersMissing,
         Finding::ControllerIsolated,
@@ -181,6 +183,11 @@ impl Finding {
                 "operation_open",
                 "somebody else's operation is not over",
                 "Nothing is done meanwhile. If its controller is gone: `pgorch resume`.",
+            ),
+            Finding::OperationAbandoned => text(
+                "operation_abandoned",
+                "somebody else's restart of the primary was begun and not ended",
+                "Its time is over: nothing of it can take effect any more, so the watch closes it under a higher epoch, as `pgorch resume` does, and looks after the primary again.",
             ),
             Finding::NotOwner => text(
                 "not_owner",

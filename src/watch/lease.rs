@@ -4,13 +4,14 @@
 //! Every renewal rests on a reading of the node's own clock, and what counts for the wait is the
 //! moment at which that reading reached us: the reading is older than its arrival, so the lease's end
 //! is never later than we think. Whether a renewal arrived is of no interest: one that was sent may
-//! have.
+//! have. What others give is told by the records of their operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::{EpochFacts, OperationState};
 use crate::model::{HostName, Instant, Lsn, Timing};
 
 /// A node's own clock, where a guard that is switched on keeps a lease by it.
@@ -68,6 +69,21 @@ pub struct Leases {
     ended: bool,
     /// Rising ends of WAL of each standby, with when each was first seen.
     ends: BTreeMap<HostName, Vec<(Lsn, Instant)>>,
+    /// What operations have given and nobody has read since.
+    given: BTreeMap<HostName, Given>,
+    /// The highest epoch that was heard of; none where nothing was.
+    heard: Option<u64>,
+    /// Operations of late that are over, and were heeded.
+    heeded: BTreeSet<(u64, String)>,
+}
+
+/// A lease that an operation has given, by the operation's record.
+#[derive(Debug, Clone, Copy)]
+enum Given {
+    /// It lasts so long at most, and until then, waits included.
+    Until(Duration, Instant),
+    /// Nobody can say: the node has to be asked.
+    Unknown,
 }
 
 /// Until when a node's lease may hold it up, waits included.
@@ -81,14 +97,87 @@ struct Bound {
     longest: Holds,
 }
 
+/// Epochs for which it is remembered what was heeded.
+const EPOCHS_MAX: u64 = 16;
+
 /// Ends that are remembered of each standby. Forgetting the oldest only makes a wait longer.
 const ENDS_MAX: usize = 256;
 
 impl Leases {
     #[must_use]
     pub fn new(timing: Timing, since: Instant) -> Self {
-        let (bounds, ends) = (BTreeMap::new(), BTreeMap::new());
-        Leases { timing, since, bounds, ended: false, ends }
+        let (bounds, ends, given) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (heard, heeded) = (None, BTreeSet::new());
+        Leases { timing, since, bounds, ended: false, ends, given, heard, heeded }
+    }
+
+    /// An earlier watch has heard of everything up to this epoch.
+    pub fn heard(&mut self, epoch: u64) {
+        self.heard = Some(epoch);
+    }
+
+    /// What voters have stored, as it arrived at `at`. Every lease that is not this watch's own is given
+    /// under an operation on a majority of them, whose record says how long it may last when it is over; as
+    /// long as it is open nobody takes that node's place. One that was missed may have given anything.
+    pub fn heed<'a>(&mut self, stored: impl Iterator<Item = &'a EpochFacts>, at: Instant) {
+        let mut all: Vec<&EpochFacts> = stored.filter(|s| s.epoch > 0).collect();
+        all.sort_by_key(|s| s.epoch);
+        let begins = self.heard.is_none();
+        for stored in all {
+            let heard = self.heard.unwrap_or(stored.epoch);
+            let Some(operation) = &stored.operation else {
+                if stored.epoch > heard {
+                    self.missed();
+                    self.heard = Some(stored.epoch);
+                }
+                continue;
+            };
+            let key = (stored.epoch, operation.id.clone());
+            if stored.epoch < heard || self.heeded.contains(&key) {
+                continue;
+            }
+            if stored.epoch > heard + 1 {
+                self.missed();
+            }
+            if operation.state == OperationState::Open {
+                // What was before it is heard of, and it is heeded when it is over.
+                self.heard = Some(heard.max(stored.epoch - 1));
+                continue;
+            }
+            self.heard = Some(stored.epoch);
+            self.heeded.insert(key);
+            match operation.lease_ms {
+                // Where nothing is known yet everything has to be read anyway.
+                _ if begins => {}
+                Some(0) => {}
+                Some(ms) => self.give(operation.leased(), Duration::from_millis(ms), at),
+                None => {
+                    self.given.insert(operation.leased().clone(), Given::Unknown);
+                }
+            }
+        }
+        let oldest = self.heard.unwrap_or(0).saturating_sub(EPOCHS_MAX);
+        self.heeded.retain(|(epoch, _)| *epoch >= oldest);
+    }
+
+    fn give(&mut self, node: &HostName, lasting: Duration, at: Instant) {
+        let until = at.after(self.timing.wait_given(lasting));
+        let both = match self.given.get(node) {
+            Some(Given::Unknown) => return,
+            Some(Given::Until(longest, other)) => {
+                Given::Until(lasting.max(*longest), until.max(*other))
+            }
+            None => Given::Until(lasting, until),
+        };
+        self.given.insert(node.clone(), both);
+    }
+
+    /// Something may have been given to any node that was known.
+    fn missed(&mut self) {
+        for node in self.bounds.keys() {
+            self.given.insert(node.clone(), Given::Unknown);
+        }
+        self.given.values_mut().for_each(|given| *given = Given::Unknown);
     }
 
     /// The authority begins here: every wait starts at this moment at the earliest.
@@ -142,25 +231,49 @@ impl Leases {
         kept.longest = kept.longest.max(holds);
     }
 
+    /// What was read last covers all that operations have given to this node: none is open there.
+    pub fn settled(&mut self, node: &HostName) {
+        self.given.remove(node);
+    }
+
     /// Its guard was told, or is about to be told, that the node needs no lease: until the guard itself
     /// says otherwise, what holds it up has no end.
     pub fn paused(&mut self, node: &HostName) {
-        if let Some(bound) = self.bounds.get_mut(node) {
-            bound.read = None;
-            bound.longest = Holds::WithoutEnd;
+        match self.bounds.get_mut(node) {
+            Some(bound) => {
+                bound.read = None;
+                bound.longest = Holds::WithoutEnd;
+            }
+            // What an operation has given to it is not all that may hold it up.
+            None => {
+                self.given.insert(node.clone(), Given::Unknown);
+            }
         }
     }
 
     /// What a controller that begins anew has to take for what holds this node up.
     #[must_use]
     pub fn longest(&self, node: &HostName) -> Option<Holds> {
-        Some(self.bounds.get(node)?.longest.max(Holds::For(self.timing.lease)))
+        let given = match self.given.get(node) {
+            Some(Given::Unknown) => return None,
+            Some(Given::Until(lasting, _)) => Some(Holds::For(*lasting)),
+            None => None,
+        };
+        let read = self.bounds.get(node).map(|bound| bound.longest);
+        Some(read.max(given)?.max(Holds::For(self.timing.lease)))
     }
 
-    /// Whether it was ever read what holds this node up.
+    /// Whether it was read what holds this node up, since anything else was given to it.
     #[must_use]
     pub fn knows(&self, node: &HostName) -> bool {
-        self.bounds.contains_key(node)
+        self.bounds.contains_key(node) && !self.given.contains_key(node)
+    }
+
+    /// Nothing is known of what holds it up, and no record can say: its guard is off, or goes by other
+    /// constants than ours.
+    pub fn lose(&mut self, node: &HostName) {
+        self.bounds.remove(node);
+        self.given.insert(node.clone(), Given::Unknown);
     }
 
     /// Whether what holds this node up has an end, as far as its guard has said.
@@ -214,15 +327,23 @@ impl Leases {
 
     /// From when on the old primary confirms nothing any more: both waits of amendment 12 are over.
     /// `frozen` is where each revoked standby's WAL ends, and when it told that. None where what
-    /// holds the primary up was never read, or has no end.
+    /// holds the primary up is not known, or has no end.
     #[must_use]
     pub fn over_at(
         &self,
         primary: &HostName,
         frozen: &BTreeMap<HostName, (Lsn, Instant)>,
     ) -> Option<Instant> {
-        let bound = self.bounds.get(primary)?;
-        let lease = bound.read?.max(bound.sent).max(self.since.after(self.timing.wait_lease()));
+        let read = match self.bounds.get(primary) {
+            Some(bound) => Some(bound.read?.max(bound.sent)),
+            None => None,
+        };
+        let given = match self.given.get(primary) {
+            Some(Given::Unknown) => return None,
+            Some(Given::Until(_, until)) => Some(*until),
+            None => None,
+        };
+        let lease = read.max(given)?.max(self.since.after(self.timing.wait_lease()));
         let reached = frozen.iter().map(|(name, (lsn, told))| self.reached(name, *lsn, *told));
         let acknowledged = reached.map(|at| at.after(self.timing.wait_acknowledged()));
         Some(acknowledged.fold(lease, Instant::max))
@@ -232,6 +353,7 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{OperationRecord, Proof};
     use crate::model::{Hold, Profile};
 
     fn at(ms: u64) -> Instant {
@@ -430,5 +552,110 @@ mod tests {
         }
         let frozen = BTreeMap::from([(s, (Lsn(10), at(2_000)))]);
         assert!(leases.over_at(&p, &frozen) >= Some(at(10).after(timing().wait_acknowledged())));
+    }
+
+    /// What a voter has stored of an operation that gave `p` a lease.
+    fn stored(epoch: u64, id: &str, state: OperationState, lease_ms: Option<u64>) -> EpochFacts {
+        let operation = OperationRecord {
+            id: id.to_owned(),
+            kind: "restart".to_owned(),
+            controller: "op@elsewhere".to_owned(),
+            primary: name("p"),
+            candidate: name("p"),
+            earlier: Vec::new(),
+            state,
+            proof: Proof::CleanStop,
+            elected: false,
+            over: false,
+            lease_ms,
+            started: String::new(),
+        };
+        EpochFacts { epoch, operation: Some(operation) }
+    }
+
+    fn over(leases: &Leases) -> Option<Instant> {
+        leases.over_at(&name("p"), &BTreeMap::new())
+    }
+
+    /// Up to epoch 4 everything was heard of.
+    fn heard() -> Leases {
+        let mut leases = expired();
+        leases.heard(4);
+        leases
+    }
+
+    #[test]
+    fn what_an_operation_gave_is_waited_out_from_when_its_end_is_seen() {
+        use OperationState::{Done, Open};
+        let mut leases = heard();
+        let before = over(&leases);
+        leases.heed([stored(5, "a", Open, Some(120_000))].iter(), at(10_000));
+        assert_eq!(over(&leases), before, "as long as it is open nobody takes that node's place");
+        let record = stored(5, "a", Done, Some(13_000));
+        leases.heed([record.clone()].iter(), at(20_000));
+        let until = at(20_000).after(timing().wait_given(Duration::from_secs(13)));
+        assert_eq!(over(&leases), Some(until));
+        assert!(!leases.knows(&name("p")), "its guard is to be asked");
+        // Seen again it is no news; a reading that covers it is.
+        leases.heed([record].iter(), at(90_000));
+        assert_eq!(over(&leases), Some(until));
+        leases.read(&name("p"), Holds::For(Duration::ZERO), at(21_000));
+        leases.settled(&name("p"));
+        assert_eq!(over(&leases), Some(at(21_000).after(timing().elsewhere(timing().reaction()))));
+    }
+
+    #[test]
+    fn an_operation_that_gave_nothing_changes_nothing() {
+        let mut leases = heard();
+        let before = over(&leases);
+        leases.heed([stored(5, "a", OperationState::Undone, Some(0))].iter(), at(10_000));
+        assert_eq!((over(&leases), leases.knows(&name("p"))), (before, true));
+    }
+
+    #[test]
+    fn what_nobody_can_say_has_to_be_read() {
+        use OperationState::Done;
+        let p = name("p");
+        let unknown = [
+            vec![stored(5, "a", Done, None)],
+            // Epoch 5 was missed, or its record is of a newer program.
+            vec![stored(6, "b", Done, Some(0))],
+            vec![EpochFacts { epoch: 5, operation: None }],
+        ];
+        for records in unknown {
+            let mut leases = heard();
+            leases.heed(records.iter(), at(10_000));
+            assert_eq!(over(&leases), None, "{records:?}");
+            assert_eq!(leases.longest(&p), None, "nor for a watch that begins anew");
+            // A shorter one that is known does not make it known.
+            leases.heed([stored(7, "c", Done, Some(1_000))].iter(), at(11_000));
+            assert_eq!(over(&leases), None);
+            leases.read(&p, Holds::For(Duration::from_secs(2)), at(12_000));
+            assert_eq!(over(&leases), None, "an operation may be open there");
+            leases.settled(&p);
+            assert!(over(&leases).is_some());
+        }
+    }
+
+    #[test]
+    fn two_that_took_one_number_are_both_heeded() {
+        use OperationState::{Done, Open, Undone};
+        let mut leases = heard();
+        let first = [stored(5, "a", Undone, Some(0)), stored(5, "b", Open, Some(120_000))];
+        leases.heed(first.iter(), at(10_000));
+        leases.heed([stored(5, "b", Done, Some(13_000))].iter(), at(11_000));
+        assert_eq!(
+            over(&leases),
+            Some(at(11_000).after(timing().wait_given(Duration::from_secs(13))))
+        );
+    }
+
+    #[test]
+    fn a_node_whose_guard_is_off_cannot_be_waited_out() {
+        let mut leases = heard();
+        leases.lose(&name("p"));
+        assert_eq!(over(&leases), None);
+        leases.heed([stored(5, "a", OperationState::Done, Some(1))].iter(), at(10_000));
+        assert_eq!(over(&leases), None);
     }
 }

@@ -117,6 +117,7 @@ const NOT_MOVED: &[Finding] = &[
     F::SplitBrain,
     F::OwnOperationOpen,
     F::OtherOperationOpen,
+    F::OperationAbandoned,
     F::NotOwner,
     F::VotersMissing,
     F::ControllerIsolated,
@@ -235,6 +236,14 @@ pub const RULES: &[Rule] = &[
         reaction: Reaction::Resume,
         to: Some(P::Acting),
         because: "an operation of this watch was interrupted",
+    },
+    Rule {
+        name: "close-what-is-over",
+        from: ALERT,
+        on: &[F::OperationAbandoned],
+        reaction: Reaction::Resume,
+        to: Some(P::Acting),
+        because: "nothing of somebody else's restart can take effect any more, and nobody has ended it",
     },
     Rule {
         name: "not-into-another-operation",

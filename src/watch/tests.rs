@@ -249,6 +249,7 @@ fn open(controller: &str) -> EpochFacts {
         elected: false,
         earlier: Vec::new(),
         over: false,
+        lease_ms: None,
         started: String::new(),
     };
     EpochFacts { epoch: 9, operation: Some(operation) }
@@ -303,7 +304,7 @@ fn an_idle_primary_that_only_we_cannot_reach_is_found_alive_by_a_knock() {
 fn a_lost_host_is_replaced_when_nobody_hears_it() {
     let mut world = World::new();
     let holds = Some(Holds::For(Duration::ZERO));
-    world.host(1).reading = Some(Reading { holds, ..Reading::default() });
+    world.host(1).reading = Some(Reading { agrees: true, holds, ..Reading::default() });
     world.round();
     world.silence(1);
     world.deaf(0.5);
@@ -491,7 +492,7 @@ fn one_owner() {
 fn a_watch_that_begins_anew_knows_whom_the_last_one_watched() {
     let mut world = World::new();
     let holds = Some(Holds::For(Duration::from_secs(90)));
-    world.host(1).reading = Some(Reading { holds, ..Reading::default() });
+    world.host(1).reading = Some(Reading { agrees: true, holds, ..Reading::default() });
     world.round();
     let kept = world.watch.kept().expect("whom it watched");
     assert_eq!(kept.holds, Some(Holds::For(Duration::from_secs(90))));
@@ -829,4 +830,62 @@ fn a_recovery_ends_the_renewals_before_anything_is_revoked() {
     assert!(failover(&world.until_act(5)));
     world.hosts[0] = healthy;
     assert_eq!(world.round().renewals, [], "it is back in the middle of its replacement");
+}
+
+/// A restart by somebody else, of which this much is known.
+fn foreign_restart(lease_ms: Option<u64>) -> EpochFacts {
+    let mut stored = open("op@elsewhere");
+    if let Some(operation) = &mut stored.operation {
+        operation.kind = "restart".to_owned();
+        (operation.candidate, operation.lease_ms) = (name(1), lease_ms);
+    }
+    stored
+}
+
+#[test]
+fn a_restart_that_somebody_claimed_is_no_failure() {
+    let mut world = World::new();
+    world.round();
+    for n in 1..=3 {
+        world.host(n).epoch = foreign_restart(Some(20_000));
+    }
+    world.kill(1);
+    let first = world.round();
+    assert_eq!(
+        (first.finding, first.rule),
+        (Finding::OtherOperationOpen, "not-into-another-operation")
+    );
+    let began = world.now;
+    let act = world.until_act(60).expect("its time is over at last");
+    assert_eq!(act.0, Act::Resume);
+    let waited = Duration::from_millis(world.now - began);
+    assert!(waited >= policy().timing.wait_given(Duration::from_secs(20)), "{waited:?}");
+    assert!(waited <= Duration::from_secs(30), "{waited:?}");
+    assert_eq!(world.watch.abandoned(at(world.now)), Some("x"));
+    assert_eq!(world.watch.abandoned(at(began)), None);
+}
+
+#[test]
+fn a_restart_whose_time_is_over_is_closed_even_where_all_is_well() {
+    let mut world = World::new();
+    world.round();
+    world.host(2).epoch = foreign_restart(Some(5_000));
+    let act = world.until_act(30).expect("nobody else does it");
+    assert_eq!(act.0, Act::Resume);
+    assert_eq!(world.watch.phase(), Phase::Acting);
+}
+
+#[test]
+fn what_says_no_end_is_left_to_its_controller() {
+    let mut world = World::new();
+    world.round();
+    for n in 1..=3 {
+        world.host(n).epoch = foreign_restart(None);
+    }
+    world.kill(1);
+    assert_eq!(world.until_act(900), None);
+    for n in 1..=3 {
+        world.host(n).epoch = open("op@elsewhere");
+    }
+    assert_eq!(world.until_act(900), None);
 }

@@ -1,6 +1,6 @@
 //! Carries out what the watch has decided: the same plans, steps and playbooks that the commands use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::inventory::Inventory;
 use crate::model::{Exit, HostName, Value};
 use crate::operation::{
     self, Accepted, Assessment, Check, Confirmed, Driver, End, Identity, Interrupted, Known, Level,
-    Plan, Roles, Settlement, assess, elect, lower, open_operations, rank, verify,
+    Plan, Roles, Settlement, UNDO_START_SECONDS, assess, elect, lower, open_operations, rank,
+    release_in_place, verify,
 };
 use crate::playbook::Playbook;
-use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner};
+use crate::runner::{LeaseWait, Operated, PrimaryRule, Runner, nobody_elects};
 use crate::step::Options;
 use crate::topology::{self, Bootstrap};
 use crate::watch::{Act, ActEnd, Recorded, Watch};
@@ -44,6 +45,10 @@ pub struct Hands {
     /// Say what would be done.
     pub dry_run: bool,
     pub revoked: Revoked,
+    /// When this watch began, by the clock of the leases.
+    pub since: crate::model::Instant,
+    /// The operations that it has begun since, and those that it has resumed of them.
+    pub begun: Mutex<BTreeSet<String>>,
 }
 
 /// Whom the plan in hand revokes.
@@ -71,7 +76,7 @@ impl Hands {
             }
             Act::Restart { primary, limit } => self.restart(primary, *limit, watch).await,
             Act::Rejoin { node, .. } => self.bring_back(node).await,
-            Act::Resume => self.go_on(seen).await,
+            Act::Resume => self.go_on(seen, watch).await,
         }
     }
 
@@ -141,6 +146,7 @@ impl Hands {
         let mut identity = self.identity("failover", &plan.roles);
         identity.replaces.clone_from(&found.superseded.ids);
         identity.record.earlier.clone_from(&found.superseded.earlier);
+        self.begun().insert(identity.record.id.clone());
         let recorded = lock(watch).recorded().cloned();
         let choose = |known: &Known| {
             let chosen = self.choose(&found, known, recorded.as_ref(), accepted)?;
@@ -243,7 +249,7 @@ impl Hands {
     }
 
     /// What `pgorch resume` does: a higher epoch first, then the end or the undoing.
-    async fn go_on(&self, seen: &BTreeMap<HostName, bool>) -> ActEnd {
+    async fn go_on(&self, seen: &BTreeMap<HostName, bool>, watch: &Arc<Mutex<Watch>>) -> ActEnd {
         let (runner, inventory) = (&self.runner, self.inventory());
         runner.look_again(seen, LOOK).await;
         let snapshot = runner.snapshot();
@@ -251,7 +257,8 @@ impl Hands {
             return ActEnd::Done;
         };
         let record = &interrupted.record;
-        if record.controller != self.identity {
+        let abandoned = lock(watch).abandoned(clock::raw()).is_some_and(|id| id == record.id);
+        if record.controller != self.identity && !abandoned {
             return refused("operation_open", format!("it is of {}", record.controller));
         }
         if self.dry_run {
@@ -262,15 +269,31 @@ impl Hands {
         let replaces = open_operations(&snapshot);
         let mut identity = Identity { replaces, ..self.identity(&record.kind, &roles) };
         identity.record.over = interrupted.over;
+        identity.record.lease_ms = record.lease_ms.filter(|_| record.in_place());
+        let ours = self.begun().contains(&record.id);
+        if ours {
+            self.begun().insert(identity.record.id.clone());
+        }
         let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
-        let nobody =
-            |_: &Known| -> Result<Plan, String> { Err("nobody is elected here".to_owned()) };
+        let nobody = nobody_elects;
         let claimed = runner.operate(claiming, identity.clone(), &nobody).await;
         if claimed.finished.end != End::Done {
             return ActEnd::Open { why: claimed.finished.problems.join("; ") };
         }
+        if record.in_place() {
+            // What it gave is over; what this watch has renewed since is not.
+            let lease = inventory.failover.timing.lease.as_millis();
+            identity.record.lease_ms = u64::try_from(lease).ok();
+            let release = release_in_place(&record.kind, &roles, &claimed.known.claimed);
+            let operated = runner.operate(release, identity, &nobody).await;
+            return match operated.finished.end {
+                End::Done => ActEnd::Done,
+                _ => ActEnd::Open { why: operated.finished.problems.join("; ") },
+            };
+        }
         runner.look_again(seen, LOOK).await;
-        let settlement = interrupted.settle(&runner.snapshot());
+        let leaving = self.may_leave(&record.primary, ours, watch);
+        let settlement = interrupted.settle_leaving(&runner.snapshot(), leaving);
         let new_primary = match &settlement {
             Settlement::Refuse { why, .. } => return ActEnd::Open { why: why.clone() },
             Settlement::Finish { primary } => primary,
@@ -301,6 +324,23 @@ impl Hands {
             ActEnd::Refused { .. } => ActEnd::Done,
             end => end,
         }
+    }
+
+    /// Whether an old primary that vanished while it was fenced may be left as it is: the next failover has
+    /// a proof of its own against it, and no start of it can be on its way. This watch was the only one to
+    /// send any; what an earlier run of it has sent is too late by now, or is not yet.
+    fn may_leave(&self, primary: &HostName, ours: bool, watch: &Arc<Mutex<Watch>>) -> bool {
+        if lock(watch).policy().unreachable.is_none() {
+            return false;
+        }
+        let given = self.runner.given_to(primary);
+        let since = if ours { given } else { given.max(Some(self.since)) };
+        let wait = self.inventory().failover.timing.wait_authority(UNDO_START_SECONDS);
+        since.is_none_or(|at| clock::raw() >= at.after(wait))
+    }
+
+    fn begun(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `pgorch rejoin NODE` does.
@@ -362,6 +402,8 @@ pub fn lease_wait(watch: Arc<Mutex<Watch>>, revoked: Revoked) -> LeaseWait {
             // One that cannot tell where it ends counts from now.
             let end =
                 |name: &HostName| known.ends.get(name).map_or(crate::model::Lsn(u64::MAX), |e| e.1);
+            // Whoever held an epoch before may have given something: each voter has told what it had stored.
+            lock(&watch).heed(known.before.values(), began);
             let others = members.iter().filter(|n| **n != primary);
             let frozen: BTreeMap<_, _> =
                 others.map(|name| (name.clone(), (end(name), began))).collect();

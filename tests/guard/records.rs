@@ -122,6 +122,34 @@ fn the_lease_of_a_start_is_put_into_force_by_its_end() {
 }
 
 #[test]
+fn an_operation_that_is_over_leaves_no_more_than_is_renewed() {
+    let world = World::new();
+    stored(&world, 1);
+    let left = || {
+        let reading = send(&world, 1, LeaseCommand::Read).expect("a reading");
+        reading.lease
+    };
+    world.says(&["allow", "lease", "60"]);
+    // Standbys connect yet: they are what it lives by when its lease is over.
+    world.write("have", "0\n");
+    world.says(&["settle"]);
+    assert!(left() > Duration::from_secs(55), "{:?}", left());
+    world.write("have", "1\n");
+    world.says(&["settle"]);
+    let renewed = Duration::from_millis(world.node.guard.as_ref().expect("a guard").lease_ms);
+    assert!(left() <= renewed && left() > renewed / 2, "{:?}", left());
+    // PID 1 was told as well.
+    assert!(world.fed().expect("fed") <= 3_000_000);
+    // It makes nothing longer, and a standby has none.
+    world.says(&["shorten", "1"]);
+    world.says(&["settle"]);
+    assert!(left() <= Duration::from_secs(1), "{:?}", left());
+    std::fs::remove_file(world.path("run/lease")).expect("there");
+    world.says(&["settle"]);
+    assert_eq!(left(), Duration::ZERO);
+}
+
+#[test]
 fn the_controller_is_answered_with_a_reading() {
     let mut world = World::new();
     stored(&world, 7);

@@ -52,6 +52,7 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
         elected: false,
         earlier: Vec::new(),
         over: false,
+        lease_ms: None,
         started: String::new(),
     };
     let stored = lab.sh("node3", "head -n 1 /var/lib/pgorch/gd/epoch 2>/dev/null || echo 0");

@@ -142,6 +142,7 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 proof: Proof::CleanStop,
                 elected: false,
                 over: false,
+                lease_ms: None,
                 primary: "node1".into(),
                 candidate: "node3".into(),
                 earlier: Vec::new(),

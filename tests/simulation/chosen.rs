@@ -58,6 +58,7 @@ fn after_a_switchover(primary_follows: bool) -> (World, Snapshot) {
             proof: Proof::CleanStop,
             elected: false,
             over: false,
+            lease_ms: None,
             primary: host("node1"),
             candidate: host("node2"),
             earlier: vec![host("node3")],

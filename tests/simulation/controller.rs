@@ -168,6 +168,7 @@ impl Controller {
             proof: roles.proof,
             elected: false,
             over: false,
+            lease_ms: None,
             started: String::new(),
         };
         let epoch = next_epoch(&world.snapshot(&self.name));

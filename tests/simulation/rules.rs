@@ -227,6 +227,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         proof: Proof::CleanStop,
         elected: false,
         over: false,
+        lease_ms: None,
         primary: host("node1"),
         candidate: host(candidate),
         earlier: Vec::new(),

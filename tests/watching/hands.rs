@@ -6,10 +6,20 @@ use pgorch::facts::{EpochFacts, OperationRecord, OperationState, Proof};
 use pgorch::model::{HostName, Instant, Lsn};
 use pgorch::watch::{Act, ActEnd};
 
-use super::world::{ME, NODES, Server, TICK, World, name, number};
+use super::world::{ME, NODES, Server, TICK, World, ms, name, number};
 
-/// Milliseconds on the node's clock that a promotion or a start gives to begin with.
-const GIVEN: u64 = 30_000;
+/// The record of an operator's start, which is over.
+pub(super) fn started(node: usize, first: u64) -> OperationRecord {
+    let hands = Hands { candidate: node, ..Hands::new(Act::Resume) };
+    OperationRecord {
+        id: format!("start {first}"),
+        kind: "start".to_owned(),
+        controller: "op@elsewhere".to_owned(),
+        state: OperationState::Done,
+        lease_ms: Some(first),
+        ..hands.record(node, Proof::CleanStop)
+    }
+}
 
 pub(super) struct Hands {
     pub(super) act: Act,
@@ -23,6 +33,16 @@ pub(super) struct Hands {
     frozen: BTreeMap<HostName, (Lsn, Instant)>,
     /// The old primary was up when it was fenced.
     fenced: Option<bool>,
+    /// What the voters had stored before.
+    before: Vec<EpochFacts>,
+    /// What this operation is, where it is resumed.
+    resumed: Option<OperationRecord>,
+    /// It has made a server writable, itself; an earlier one may have.
+    gave: Option<bool>,
+    /// It was begun by this watch, not by one that has died.
+    ours: bool,
+    /// Of a start, by the node's clock: its grant is over then.
+    end: u64,
 }
 
 /// How a step ended.
@@ -53,7 +73,17 @@ impl Hands {
             claimed: Vec::new(),
             frozen: BTreeMap::new(),
             fenced: None,
+            before: Vec::new(),
+            resumed: None,
+            gave: Some(false),
+            ours: true,
+            end: 0,
         }
+    }
+
+    /// What is said of leases when it is over.
+    fn lease_ms(&self, world: &World) -> Option<u64> {
+        self.gave.map(|gave| if gave { ms(world.timing.first_lease()) } else { 0 })
     }
 
     /// Nothing is left to do when there is an end.
@@ -90,6 +120,7 @@ impl Hands {
             elected: false,
             earlier: Vec::new(),
             over: false,
+            lease_ms: None,
             started: String::new(),
         }
     }
@@ -101,14 +132,21 @@ impl Hands {
             if !world.talks(n) {
                 continue;
             }
-            let own = world.nodes[n].epoch.operation.as_ref().is_some_and(|o| o.id == record.id);
-            if world.nodes[n].epoch.epoch < self.epoch || own {
+            let stored = &world.nodes[n].epoch;
+            let own = stored.operation.as_ref().is_some_and(|o| o.id == record.id);
+            // What it takes the place of it has seen, when it was resumed.
+            let free = stored.open().is_none() || self.resumed.is_some();
+            if stored.epoch < self.epoch && free || own {
+                if !own {
+                    self.before.push(stored.clone());
+                }
                 let operation = Some(record.clone());
                 world.nodes[n].epoch = EpochFacts { epoch: self.epoch, operation };
                 self.claimed.push(n);
             }
         }
-        self.claimed.len() >= 2 && self.claimed.contains(&self.candidate)
+        let needed = record.in_place() || self.claimed.contains(&self.candidate);
+        self.claimed.len() >= 2 && needed
     }
 
     fn holds(&self, world: &World, n: usize) -> bool {
@@ -147,6 +185,7 @@ impl Hands {
                 self.epoch =
                     there.iter().map(|n| world.nodes[*n].epoch.epoch).max().unwrap_or(0) + 1;
                 self.id = world.now;
+                world.begun.insert(self.id.to_string());
                 Step::Next
             }
             1 => {
@@ -192,6 +231,12 @@ impl Hands {
                 }
                 Step::Next
             }
+            4 if !self.before.is_empty() => {
+                let now = Instant(std::time::Duration::from_millis(world.now));
+                let before = std::mem::take(&mut self.before);
+                world.watch.heed(before.iter(), now);
+                Step::Again
+            }
             4 => match world.watch.leases().over_at(&name(primary), &self.frozen) {
                 None => self.undo(world, primary),
                 Some(at) if u128::from(world.now) < at.0.as_millis() => Step::Again,
@@ -213,12 +258,13 @@ impl Hands {
         if !world.passes(super::world::CONTROLLER, n) {
             return self.undo(world, primary);
         }
-        let clock = world.clock(n);
+        let (clock, first) = (world.clock(n), ms(world.timing.first_lease()));
         let node = &mut world.nodes[n];
         if node.epoch.epoch != self.epoch || node.server != Server::Standby || node.frozen {
             return self.undo(world, primary);
         }
-        node.lease = node.lease.max(clock + GIVEN);
+        self.gave = Some(true);
+        node.lease = node.lease.max(clock + first);
         (node.server, node.signal, node.revoked) = (Server::Primary, false, false);
         node.timeline += 1;
         node.lsn += 1;
@@ -229,6 +275,7 @@ impl Hands {
     /// Everybody who can be reached follows, and the operation is over there.
     fn follow(&mut self, world: &mut World) -> Step {
         let mut left = false;
+        let lease_ms = self.lease_ms(world);
         for n in 0..NODES {
             let own = world.nodes[n]
                 .epoch
@@ -244,7 +291,7 @@ impl Hands {
                 (node.upstream, node.revoked) = (self.candidate, false);
             }
             if own && let Some(operation) = &mut node.epoch.operation {
-                operation.state = OperationState::Done;
+                (operation.state, operation.lease_ms) = (OperationState::Done, lease_ms);
             }
         }
         Step::End(if left { open("somebody is left") } else { ActEnd::Done })
@@ -262,16 +309,21 @@ impl Hands {
             }
             world.nodes[n].revoked = false;
             if n == primary && self.fenced.is_some() {
-                let clock = world.clock(n);
+                let (clock, first) = (world.clock(n), ms(world.timing.first_lease()));
                 let node = &mut world.nodes[n];
                 node.fenced = false;
                 if self.fenced == Some(true) && !node.signal {
                     node.server = Server::Primary;
-                    node.lease = clock + GIVEN;
+                    node.lease = clock + first;
+                    self.gave = Some(true);
                 }
             }
-            if let Some(operation) = &mut world.nodes[n].epoch.operation {
-                operation.state = OperationState::Undone;
+        }
+        let lease_ms = self.lease_ms(world);
+        for n in self.claimed.clone() {
+            let there = world.talks(n) && world.nodes[n].epoch.epoch == self.epoch;
+            if let Some(operation) = world.nodes[n].epoch.operation.as_mut().filter(|_| there) {
+                (operation.state, operation.lease_ms) = (OperationState::Undone, lease_ms);
             }
         }
         Step::End(if left {
@@ -286,18 +338,55 @@ impl Hands {
         if !world.talks(n) {
             return refused("no answer");
         }
+        // As any start of a primary it is claimed, and so is how long its grant may last.
+        let lasting = 6_000;
+        let mut record = OperationRecord {
+            kind: "start".to_owned(),
+            controller: "the watch's host".to_owned(),
+            lease_ms: Some(lasting),
+            ..self.record(n, Proof::CleanStop)
+        };
         if self.stage == 0 {
+            let there: Vec<usize> = (0..NODES).filter(|n| world.talks(*n)).collect();
+            if world.open(&there).is_some() {
+                return refused("an operation is open");
+            }
+            self.candidate = n;
+            self.end = world.clock(n) + lasting;
+            self.epoch = there.iter().map(|n| world.nodes[*n].epoch.epoch).max().unwrap_or(0) + 1;
+            self.id = world.now;
+            (record.id, record.candidate) = (self.id.to_string(), name(n));
+            if !self.claim(world, &record) || !self.claimed.contains(&n) {
+                self.close(world, OperationState::Undone, 0);
+                return refused("it cannot be claimed");
+            }
             self.due = world.now + world.random.below(3_000);
             return Step::Next;
         }
         let clock = world.clock(n);
+        let first = ms(world.timing.first_lease());
+        let may = self.holds(world, n) && clock < self.end;
         let node = &mut world.nodes[n];
-        if node.server != Server::Down || node.fenced || node.signal {
+        if node.server != Server::Down || node.fenced || node.signal || !may {
+            self.close(world, OperationState::Done, lasting);
             return refused("it is not as it was");
         }
-        (node.server, node.lease) = (Server::Primary, clock + GIVEN);
+        (node.server, node.lease) = (Server::Primary, self.end);
         world.tell(format!("node{} is started again", n + 1));
-        Step::End(if world.random.below(10) == 0 { open("no verdict") } else { ActEnd::Done })
+        if world.random.below(10) == 0 {
+            return Step::End(open("no verdict"));
+        }
+        self.close(world, OperationState::Done, first);
+        Step::End(ActEnd::Done)
+    }
+
+    /// It is over where that can be said.
+    fn close(&self, world: &mut World, state: OperationState, lease_ms: u64) {
+        for n in self.claimed.iter().filter(|n| self.holds(world, **n)).collect::<Vec<_>>() {
+            if let Some(operation) = &mut world.nodes[*n].epoch.operation {
+                (operation.state, operation.lease_ms) = (state, Some(lease_ms));
+            }
+        }
     }
 
     fn bring_back(&mut self, world: &mut World, n: usize) -> Step {
@@ -326,6 +415,11 @@ impl Hands {
         match self.stage {
             0 => {
                 let Some(record) = world.open(&there) else { return Step::End(ActEnd::Done) };
+                let now = Instant(std::time::Duration::from_millis(world.now));
+                let abandoned = world.watch.abandoned(now) == Some(record.id.as_str());
+                if record.controller != ME && !abandoned {
+                    return refused("it is somebody else's");
+                }
                 self.candidate = number(&record.candidate);
                 self.epoch =
                     there.iter().map(|n| world.nodes[*n].epoch.epoch).max().unwrap_or(0) + 1;
@@ -333,7 +427,15 @@ impl Hands {
                 let primary = number(&record.primary);
                 let mut own = self.record(primary, record.proof);
                 own.id = self.id.to_string();
+                own.kind.clone_from(&record.kind);
                 self.members = vec![primary];
+                // What the one before has made writable is not known here.
+                self.gave = None;
+                self.resumed = Some(own.clone());
+                self.ours = world.begun.contains(&record.id);
+                if self.ours {
+                    world.begun.insert(own.id.clone());
+                }
                 if record.proof == Proof::Fenced {
                     self.fenced = Some(true);
                 }
@@ -351,6 +453,17 @@ impl Hands {
                 }
                 Step::Next
             }
+            _ if self.resumed.as_ref().is_some_and(OperationRecord::in_place) => {
+                let lease = Some(ms(world.timing.lease));
+                for n in self.claimed.clone() {
+                    let there = self.holds(world, n);
+                    let operation = world.nodes[n].epoch.operation.as_mut();
+                    if let Some(operation) = operation.filter(|_| there) {
+                        (operation.state, operation.lease_ms) = (OperationState::Done, lease);
+                    }
+                }
+                Step::End(ActEnd::Done)
+            }
             _ => {
                 let primary = self.members[0];
                 match world.primary().filter(|p| there.contains(p)) {
@@ -365,7 +478,8 @@ impl Hands {
                     None if !there.contains(&self.candidate) => {
                         Step::End(open("it may be promoted"))
                     }
-                    None if self.fenced.is_some() && !there.contains(&primary) => {
+                    // What a watch that has died may have sent there cannot be told.
+                    None if self.fenced.is_some() && !there.contains(&primary) && !self.ours => {
                         Step::End(open("the old primary cannot be started"))
                     }
                     None => self.sweep(world, primary),

@@ -11,6 +11,7 @@ use pgorch::watch::{
 };
 
 use super::hands::Hands;
+use super::second::Second;
 
 pub(super) const CONTROLLER: usize = 3;
 pub(super) const NODES: usize = 3;
@@ -85,7 +86,7 @@ pub(super) struct Node {
     /// Hundredths of a percent by which its clock is fast.
     rate: i64,
     pub(super) on: bool,
-    booted: u64,
+    pub(super) booted: u64,
     pub(super) server: Server,
     pub(super) frozen: bool,
     pub(super) signal: bool,
@@ -125,6 +126,10 @@ pub(super) struct World {
     pub(super) hands: Option<Hands>,
     /// One node's return, beside it.
     pub(super) returning: Option<Hands>,
+    /// Somebody who restarts the primary.
+    pub(super) second: Option<Second>,
+    /// Operations of this life of the watch.
+    pub(super) begun: BTreeSet<String>,
     /// The controller does nothing until then; it is dead rather than asleep.
     away: (u64, bool),
     next_round: u64,
@@ -166,7 +171,7 @@ fn instant(ms: u64) -> Instant {
     Instant(Duration::from_millis(ms))
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).expect("small")
 }
 
@@ -209,6 +214,8 @@ impl World {
             timing,
             hands: None,
             returning: None,
+            second: None,
+            begun: BTreeSet::new(),
             away: (0, false),
             next_round: 0,
             knock: false,
@@ -383,11 +390,17 @@ impl World {
             over.map(|o| (epoch.epoch, number(&o.candidate)))
         };
         let newest = (0..NODES).filter_map(|n| done(&n)).max().map_or(0, |(_, n)| n);
-        let clock = self.clock(newest);
+        let (clock, first) = (self.clock(newest), ms(self.timing.first_lease()));
         self.tell(format!("an operator starts node{}", newest + 1));
+        let epoch = self.nodes.iter().map(|n| n.epoch.epoch).max().unwrap_or(0) + 1;
+        for n in 0..NODES {
+            self.nodes[n].epoch.epoch = epoch;
+            let record = super::hands::started(newest, first);
+            self.nodes[n].epoch.operation = Some(record);
+        }
         let node = &mut self.nodes[newest];
         (node.server, node.signal, node.fenced) = (Server::Primary, false, false);
-        (node.revoked, node.lease) = (false, clock + 60_000);
+        (node.revoked, node.lease) = (false, clock + first);
     }
 
     pub(super) fn primary(&self) -> Option<usize> {
@@ -402,7 +415,16 @@ impl World {
             self.deliver();
             self.guards();
             self.control();
+            self.restart();
             self.check();
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Some(mut second) = self.second.take()
+            && second.go_on(self)
+        {
+            self.second = Some(second);
         }
     }
 
@@ -530,6 +552,7 @@ impl World {
             if let Some(kept) = kept {
                 self.watch.go_on_from(kept, instant(self.now));
             }
+            self.begun.clear();
             self.tell("the controller begins anew".to_owned());
         }
         let hands = self.hands.take();

@@ -18,6 +18,17 @@ allow() {
   [ -e "$guard" ] || return 0
   said=$(/bin/sh "$guard" allow "$1" "$2" 2>&1) && [ -z "$said" ] || fail "the guard does not take the $1: $said"
 }
+# shorten: what the step itself needed is over; what is left at most is in the operation's record.
+shorten() {
+  [ -e "$guard" ] || return 0
+  /bin/sh "$guard" shorten "$first" >&2 && say lease_ms "$((first * 1000))" || :
+}
+# in_time: a step that makes a server writable does so only while its sender may count on it. Set: boot, until.
+in_time() {
+  read -r is </proc/sys/kernel/random/boot_id && read -r up rest </proc/uptime || fail 'this host has no clock'
+  [ "$is" = "$boot" ] || refuse 'this host has booted since the operation looked at it'
+  [ "${up%.*}" -lt "$until" ] || refuse 'this step was on its way for too long'
+}
 if [ ! -d "$home" ]; then mkdir -p "$home" && chmod 0700 "$home" || fail "cannot make $home"; fi
 [ -s "$home/room" ] || head -c 65536 /dev/zero >"$home/room" 2>/dev/null || :
 # From here to the end of the step nobody else's step runs on this host: the test of the epoch and

@@ -1,4 +1,4 @@
-# Set: asked, guard, seconds, received, psql, state_sql, promote_sql. One session from the last look at
+# Set: asked, guard, first, seconds, received, psql, state_sql, promote_sql. One session from the last look at
 # the WAL to the first write. "$asked" tells whoever comes later that a promotion was asked for, and of
 # which start of the server: a promotion that is not over when the server goes down is forgotten.
 state=$(printf '%s\n' "$state_sql" | sql 2>&1)
@@ -15,8 +15,8 @@ if [ "${state%%|*}" = t ]; then
   there=$(printf '%s\n' "$received" | sql 2>&1) || fail "${there##*ERROR:  }"
   put "$asked" "$epoch ${state#*|}"
 fi
-# Before it is writable. It ends when whoever is to renew it has had the time to begin.
-allow lease "$((seconds + 30))"
+# Before it is writable, and for as long as that may take; it is shortened when the siblings are told.
+allow lease "$((seconds + first))"
 if ! answer=$(printf '%s\n' "$promote_sql" | sql 2>&1); then
   printf '%s\n' "$answer" >&2
   exit 1

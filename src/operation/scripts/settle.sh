@@ -1,4 +1,4 @@
-# Set: asked, guard, seconds, psql, state_sql, timeline_sql. Having the lock means that no promotion step is at
+# Set: asked, guard, first, seconds, psql, state_sql, timeline_sql. Having the lock means that no promotion step is at
 # work any more; one that arrives later is refused, by its epoch or because this one turns back.
 own= start=
 { read -r own start <"$asked"; } 2>/dev/null || :
@@ -7,6 +7,7 @@ while :; do
   state=$(printf '%s\n' "$state_sql" | sql 2>&1)
   case $state in
     f\|*)
+      shorten
       say timeline "$(echo "$timeline_sql" | sql)"
       say done 'it is the primary'
       exit 0

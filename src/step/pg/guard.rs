@@ -1,7 +1,7 @@
 //! `guard`: what stops a primary that has lost its lease and its standbys, enabled or taken away as
 //! `failover.mode` says.
 
-use super::common;
+use super::{common, watched};
 use crate::inventory::{GuardSettings, NodeSettings, guard_paths};
 use crate::model::{Answer, Fragment, Resource, Script};
 use crate::step::{Args, Change, Command, Ctx, Diff, Kind, StepError, Verdict, no_files};
@@ -17,10 +17,6 @@ pub(super) const KIND: Kind = Kind {
     probe,
     diff,
 };
-
-/// Seconds for which a primary runs without a controller and without standbys after its guard has
-/// been enabled, or after it has been started: for standbys to connect, and for a watcher to begin.
-pub(super) const FIRST_LEASE: u32 = 30;
 
 fn probe(_: &Args, ctx: &Ctx) -> Result<Vec<Fragment>, StepError> {
     let paths = guard_paths(&common::node(ctx)?.service);
@@ -43,7 +39,11 @@ fn diff(_: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     };
     let has = |word: &str| answer.stdout.lines().any(|line| line == word);
     let Some(guard) = &node.guard else {
-        return Ok(if has("enabled") || has("there") { remove(node) } else { Verdict::ok() });
+        if !has("enabled") && !has("there") {
+            return Ok(Verdict::ok());
+        }
+        watched::may_change_guard(ctx)?;
+        return Ok(remove(node));
     };
     let stale = has("yes");
     if has("enabled") && has("active") && has("at_boot") && !stale {
@@ -68,16 +68,17 @@ fn diff(_: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             .hint("bring the standbys back first: pgorch status"));
         }
     }
-    Ok(enable(node, guard, primary))
+    // One whose guard is on already has what holds it up, and a watch may count on knowing all of that.
+    Ok(enable(node, guard, primary && !has("enabled")))
 }
 
-fn enable(node: &NodeSettings, guard: &GuardSettings, primary: bool) -> Verdict {
+fn enable(node: &NodeSettings, guard: &GuardSettings, first: bool) -> Verdict {
     let script = Script::raw("(\nexec </dev/null\nset -eu\numask 022")
         .set("enabled", &guard.enabled)
         .set("timer", &format!("{}.timer", guard.unit))
         .line("mkdir -p \"${enabled%/*}\"\nsystemctl daemon-reload")
         .line("echo 'The guard works while this file is there.' >\"$enabled\"\nsync \"$enabled\"");
-    let script = if primary { script.then(&lease(guard)) } else { script };
+    let script = if first { script.then(&lease(guard)) } else { script };
     let script =
         script.line("systemctl enable --quiet -- \"$timer\"\nsystemctl start -- \"$timer\"\n)");
     change(node, "enabled", script)
@@ -113,23 +114,23 @@ fn change(node: &NodeSettings, verb: &str, script: Script) -> Verdict {
     })
 }
 
-/// Gives the running primary its first lease.
+/// Gives the running primary its first lease. Nobody has claimed that, and nobody has to: a watch waits for no
+/// lease of a primary whose guard it has not seen at work.
 fn lease(guard: &GuardSettings) -> Script {
-    Script::argv(&["/bin/sh", &guard.script, "allow", "lease", &FIRST_LEASE.to_string()])
+    let seconds = guard.first_seconds.to_string();
+    Script::argv(&["/bin/sh", &guard.script, "allow", "lease", &seconds])
 }
 
-/// Before a start of what comes up writable, by somebody who knows that it may.
-pub(super) fn grant(node: &NodeSettings, seconds: u64) -> Option<Script> {
-    let guard = node.guard.as_ref()?;
-    let script = Script::new().set("guard", &guard.script);
-    Some(script.line(&format!(
-        "[ ! -e \"$guard\" ] || /bin/sh \"$guard\" allow grant {seconds} || exit 1"
-    )))
+/// Before a start of what comes up writable: the runner has claimed that for this change, and knows how the
+/// grant is given ([`crate::step::InPlace`]).
+pub(super) fn grant() -> Script {
+    Script::new().line("said=$(pgorch_grant 2>&1) || :").line(
+        "case $said in *uptime=*) ;; *) echo \"no grant for the start: $said\" >&2; exit 1 ;; esac",
+    )
 }
 
 /// After it: the lease that came of the grant ends soon, unless somebody renews it.
-pub(super) fn shorten(node: &NodeSettings) -> Option<Script> {
-    let guard = node.guard.as_ref()?;
-    let script = Script::new().set("guard", &guard.script);
-    Some(script.line(&format!("[ ! -e \"$guard\" ] || /bin/sh \"$guard\" shorten {FIRST_LEASE}")))
+pub(super) fn shorten(guard: &GuardSettings) -> Script {
+    let shorten = format!("/bin/sh \"$guard\" shorten {} || exit 1", guard.first_seconds);
+    Script::new().set("guard", &guard.script).line(&shorten)
 }

@@ -1,10 +1,10 @@
-//! `guard_members`: who counts for a majority changes by one at a time, and never while the primary is
-//! out of sight. Else the old primary and a new one could each have a majority of another list
+//! `guard_members`: who counts for a majority changes by one at a time, never while the primary is out of
+//! sight, and, as the constants too, never under a watch that waits by what it knows of them. Else the old primary and a new one could each have a majority of another list
 //! (failover review, amendment 15). The list in the guard's script is the one in force.
 
 use std::collections::BTreeSet;
 
-use super::common;
+use super::{common, watched};
 use crate::inventory::guard_paths;
 use crate::model::{Answer, Fragment, Resource, Script};
 use crate::step::{Args, Ctx, Kind, StepError, Verdict, no_files};
@@ -12,8 +12,8 @@ use crate::step::{Args, Ctx, Kind, StepError, Verdict, no_files};
 pub(super) const KIND: Kind = Kind {
     name: "guard_members",
     aliases: &[],
-    summary: "refuse to change who votes by more than one node or witness at a time, or while the \
-              primary cannot be seen; looks only.",
+    summary: "refuse to change who votes by more than one node or witness at a time, while the primary \
+              cannot be seen, or while a watch counts on it; looks only.",
     free_form: None,
     args: &[],
     files: no_files,
@@ -25,20 +25,27 @@ fn probe(_: &Args, ctx: &Ctx) -> Result<Vec<Fragment>, StepError> {
     let path = guard_paths(&common::node(ctx)?.service).script;
     let script = Script::new()
         .set("script", &path)
-        .line("sed -n 's/^voters=//p' \"$script\" 2>/dev/null || :");
+        .line("sed -n -e 's/^voters=//p' -e 's/^values=/values /p' \"$script\" 2>/dev/null || :");
     Ok(vec![Fragment::sh(script, vec![Resource::Path(path)])])
 }
 
 fn diff(_: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     let node = common::node(ctx)?;
-    let in_force = answers.first().and_then(|answer| in_force(&answer.stdout));
+    let lines = || answers.iter().flat_map(|answer| answer.stdout.lines());
+    let in_force = lines().find_map(in_force);
     let (Some(guard), Some((voters, slots))) = (&node.guard, in_force) else {
         return Ok(Verdict::ok());
     };
     let wanted: BTreeSet<&str> = guard.slots.iter().map(String::as_str).collect();
+    let values = lines().find_map(|line| line.strip_prefix("values ")?.split(' ').next());
+    let same_values = values.is_none_or(|values| values.trim_matches('\'') == guard.values);
+    if !same_values {
+        watched::may_change_guard(ctx)?;
+    }
     if slots == wanted && voters == guard.voters {
         return Ok(Verdict::ok());
     }
+    watched::may_change_guard(ctx)?;
     // Nodes that come or go, and witnesses, of whom only the number is known here.
     let nodes = slots.symmetric_difference(&wanted).count();
     let witnesses = (voters - slots.len().min(voters)).abs_diff(guard.voters - wanted.len());

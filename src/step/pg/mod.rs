@@ -36,6 +36,7 @@ mod sync_script;
 mod upgrade;
 mod vip;
 mod wait;
+mod watched;
 
 use super::Kind;
 use crate::facts::SyncRecord;

@@ -1,17 +1,20 @@
 //! `start`, `stop`, `restart`, `reload`: the node's unit, with the preconditions of a database.
 
 use super::parameters::pending_notice;
-use super::{common, files, guard, sync};
+use super::{common, files, guard, sync, watched};
 use crate::facts::{DataDir, InstanceFacts};
 use crate::inventory::NodeSettings;
 use crate::model::{Answer, Resource, Script, quote};
 use crate::step::{
-    ArgKind, ArgSpec, Args, Change, Command, Ctx, Diff, Kind, Report, StepError, Verdict, data,
-    no_files, no_probe,
+    ArgKind, ArgSpec, Args, Change, Command, Ctx, Diff, InPlace, Kind, Report, StepError, Verdict,
+    data, no_files, no_probe,
 };
 
 const TIMEOUT: ArgSpec =
     ArgSpec::new("timeout", ArgKind::Int, "seconds until the server must be ready; default 600.");
+
+/// Seconds for a restart of a primary with a guard: a clean stop and a clean start.
+const GUARDED_RESTART: i64 = 120;
 
 pub(super) const START: Kind = Kind {
     name: "start",
@@ -127,11 +130,14 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             "pgorch stop --primary (\"primary: true\") says that it is meant; pgorch switchover moves it",
         ));
     }
+    if primary {
+        watched::may_stop(ctx)?;
+    }
     // With the primary nobody is left to wait.
     if !primary && !args.bool("primary")?.unwrap_or(false) {
         sync::can_do_without(ctx, node)?;
     }
-    let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
+    let seconds = seconds(args, 600)?;
     let mut change = Change {
         summary: format!("{}: stopped", node.service),
         diffs: vec![Diff::Value {
@@ -140,7 +146,7 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             after: Some("stopped".into()),
             note: None,
         }],
-        commands: vec![systemctl("stop", node, false, u64::try_from(seconds).unwrap_or(600))],
+        commands: vec![systemctl("stop", node, None, seconds)],
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
         ..Change::default()
     };
@@ -188,7 +194,9 @@ fn start(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             only_primary(ctx, node)?;
         }
     }
-    let mut change = command(args, node, enable, running, !dir.standby_signal)?;
+    let seconds = seconds(args, 600)?;
+    let in_place = in_place(ctx, "start", instance, !dir.standby_signal, seconds);
+    let mut change = command(node, (enable, running), seconds, in_place);
     change.impact.restart = false;
     Ok(Verdict::Change(change))
 }
@@ -211,14 +219,30 @@ fn only_primary(ctx: &Ctx, node: &NodeSettings) -> Result<(), StepError> {
     Ok(())
 }
 
-fn command(
-    args: &Args,
-    node: &NodeSettings,
-    enable: bool,
-    running: bool,
+/// What has to be claimed before the primary is started or restarted, if anything.
+fn in_place(
+    ctx: &Ctx,
+    kind: &'static str,
+    instance: &InstanceFacts,
     writable: bool,
-) -> Result<Change, StepError> {
-    let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
+    seconds: u64,
+) -> Option<InPlace> {
+    let guarded = instance.guarded && ctx.node.is_some_and(|node| node.guard.is_some());
+    let wanted = writable && (guarded || watched::owner(ctx).is_some());
+    wanted.then_some(InPlace { kind, seconds, guarded })
+}
+
+fn seconds(args: &Args, default: i64) -> Result<u64, StepError> {
+    let seconds = args.int("timeout")?.unwrap_or(default).clamp(1, 86_400);
+    Ok(u64::try_from(seconds).unwrap_or(1))
+}
+
+fn command(
+    node: &NodeSettings,
+    (enable, running): (bool, bool),
+    seconds: u64,
+    in_place: Option<InPlace>,
+) -> Change {
     let unit = &node.service;
     let mut commands = Vec::new();
     let mut words = Vec::new();
@@ -227,11 +251,11 @@ fn command(
         words.push("enabled");
     }
     if !running {
-        commands.push(systemctl("start", node, writable, u64::try_from(seconds).unwrap_or(600)));
+        commands.push(systemctl("start", node, in_place, seconds));
         words.push("started");
     }
     let before = if running { "running, not enabled" } else { "stopped" };
-    Ok(Change {
+    Change {
         summary: format!("{unit}: {}", words.join(" and ")),
         diffs: vec![Diff::Value {
             name: unit.clone(),
@@ -241,30 +265,31 @@ fn command(
         }],
         commands,
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
+        in_place: in_place.filter(|_| !running),
         ..Change::default()
-    })
+    }
 }
 
-/// `systemctl VERB UNIT`, with the grant that a guarded node needs where the server comes up
-/// `writable`; where it fails, with the unit's state and the end of its journal, which
+/// `systemctl VERB UNIT`, with the grant that a guarded node needs where the server comes up writable;
+/// where it fails, with the unit's state and the end of its journal, which
 /// is PostgreSQL's log. `--no-block` and a loop of our own: the unit may take as long as recovery
 /// takes, our patience is the task's.
-fn systemctl(verb: &str, node: &NodeSettings, writable: bool, seconds: u64) -> Command {
+fn systemctl(verb: &str, node: &NodeSettings, in_place: Option<InPlace>, seconds: u64) -> Command {
     let unit = quote(&node.service);
-    let grant = if writable { guard::grant(node, seconds) } else { None };
+    let guard = node.guard.as_ref().filter(|_| in_place.is_some_and(|p| p.guarded));
     let mut script = Script::raw("(\nexec </dev/null\nset -u")
         .line(&format!("systemctl reset-failed {unit} 2>/dev/null || :"))
         .line("since=$(date '+%Y-%m-%d %H:%M:%S')");
     let mut run = format!("timeout {seconds} systemctl {verb} {unit}");
-    if let Some(grant) = &grant {
-        // A grant counts from when it is given: a restart gives it after the stop.
+    if guard.is_some() {
+        // One start uses a grant up, so a restart gives it after the stop.
         if verb == "restart" {
             script = script.line(&format!("timeout {seconds} systemctl stop {unit} || exit 1"));
             run = format!("timeout {seconds} systemctl start {unit}");
         }
-        script = script.then(grant);
+        script = script.then(&guard::grant());
     }
-    let done = guard::shorten(node).filter(|_| grant.is_some()).unwrap_or_default();
+    let done = guard.map(guard::shorten).unwrap_or_default();
     let script = script
         .line(&format!("if {run}; then"))
         .then(&done)
@@ -299,8 +324,11 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
         let data = data(&[("pending", true.into())]);
         return Ok(Verdict::Satisfied(Report { data, notices, ..Report::default() }));
     }
-    let seconds = args.int("timeout")?.unwrap_or(600).clamp(1, 86_400);
     let writable = instance.server.as_ref().is_some_and(|s| !s.in_recovery);
+    // While it lasts nobody may replace a primary whose host is lost in the middle.
+    let patience = if writable && instance.guarded { GUARDED_RESTART } else { 600 };
+    let seconds = seconds(args, patience)?;
+    let in_place = in_place(ctx, "restart", instance, writable, seconds);
     let mut change = Change {
         summary: format!("restart for {text}"),
         diffs: vec![Diff::Value {
@@ -309,8 +337,9 @@ fn restart(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
             after: Some("restarted".into()),
             note: Some("restart".into()),
         }],
-        commands: vec![systemctl("restart", node, writable, u64::try_from(seconds).unwrap_or(600))],
+        commands: vec![systemctl("restart", node, in_place, seconds)],
         writes: vec![Resource::Units, Resource::Postgres, Resource::Path(node.data_dir.clone())],
+        in_place,
         ..Change::default()
     };
     change.report.data = data(&[("pending", true.into())]);

@@ -90,6 +90,7 @@ const CASES: &[(&str, Spoil)] = &[
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
                 over: false,
+                lease_ms: None,
                 started: "2026-11-21T10:00:00Z".to_owned(),
             }),
         };
