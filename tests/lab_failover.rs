@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::lab::writer::{FOR_WRITER, Writer};
-use crate::lab::{Cluster, Ran, available};
+use crate::lab::{Cluster, Live, Ran, available};
 
 fn inventory(version: u32) -> String {
     let image = if version == 15 { "bookworm" } else { "trixie" };
@@ -79,12 +79,13 @@ fn one_of_the_newest_debian_is_replaced_too() {
 fn story(version: u32) {
     let lab = Lab::new(version);
     type Part = fn(&Lab);
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("healthy", a_healthy_primary_is_left_alone),
         ("killed", killed),
         ("frozen", frozen),
         ("powered off", powered_off),
         ("switched off", switched_off),
+        ("candidate lost", a_candidate_that_is_lost_for_good),
         ("refused", apply_and_an_open_operation),
     ];
     for (name, part) in parts {
@@ -209,6 +210,50 @@ fn switched_off(lab: &Lab) {
     lab.run(&["switchover", "--to", "node1", "-y"]).exits(0);
     lab.wait_for(("node1", ["running", "streaming", "streaming"]));
     lab.cluster.write_inventory(&inventory(lab.version));
+}
+
+/// A switchover is killed when its old primary is down, and its candidate never comes back: whether that was
+/// promoted nobody can say. What everybody refuses until then a failover does with the risk accepted.
+fn a_candidate_that_is_lost_for_good(lab: &Lab) {
+    let shipped = pgorch::playbook::shipped("playbooks/switchover.yml").expect("shipped");
+    let wait = "- name: Here it ends\n  hosts: candidate\n  tasks:\n    - name: Wait\n      \
+                command: sleep 60\n\n- name: Everything has arrived";
+    let own = shipped.replace("- name: Everything has arrived", wait);
+    assert_ne!(own, shipped);
+    let own = lab.cluster.write("own.yml", &own).display().to_string();
+    let args = ["switchover", "--to", "node2", "--playbook", &own, "-y", "-o", "json"];
+    let mut run = Live::start(lab.cluster.command(&args));
+    run.until(|e| e["event"] == "task_started" && e["task"] == "Wait");
+    run.kill();
+    lab.cluster.fault("power-off node2");
+    std::thread::sleep(Duration::from_secs(6));
+    const WAY_OUT: &str = "failover --accept-split-brain-risk";
+    for (args, code) in [
+        (["resume", "--timeout", "3"].as_slice(), None),
+        (&["start", "node1", "-y", "--timeout", "3"], Some(5)),
+        (&["failover", "-y", "--timeout", "3"], Some(5)),
+    ] {
+        let ran = lab.run(args);
+        assert!(ran.code != 0 && code.is_none_or(|c| c == ran.code), "{args:?}: {}", ran.code);
+        assert!(ran.stderr.contains(WAY_OUT), "{args:?}: {}", ran.stderr);
+        assert_eq!(lab.cluster.sql("node3", "SELECT pg_is_in_recovery()"), "t");
+    }
+    let ran = lab.run(&["failover", "-y", "--timeout", "3", "--accept-split-brain-risk"]).exits(0);
+    assert!(ran.stderr.contains("nobody can say whether node2 was promoted"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("node2 cannot be fenced"), "{}", ran.stderr);
+    assert_eq!(lab.shape().0, "node3");
+    let start = lab.cluster.sh("node1", "systemctl start pgorch-fo 2>&1 || echo refused");
+    assert!(start.contains("refused"), "{start}");
+    // It is back after all, and its own record of the operation is closed by a resumption.
+    lab.cluster.fault("start node2");
+    std::thread::sleep(Duration::from_secs(5));
+    assert_ne!(lab.status()["health"], "split");
+    lab.run(&["resume"]);
+    for node in ["node1", "node2"] {
+        lab.run(&["rejoin", node, "-y"]).exits(0);
+    }
+    lab.run(&["switchover", "--to", "node1", "-y"]).exits(0);
+    lab.wait_for(("node1", ["running", "streaming", "streaming"]));
 }
 
 /// While an operation is open nothing else changes; one that begins meanwhile stops a run.

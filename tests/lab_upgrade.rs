@@ -209,6 +209,37 @@ fn a_restart_that_is_owed(lab: &Lab) {
     lab.nothing_to_do(&["restart", "--switchover"]);
 }
 
+/// Commits go on waiting for standbys while these are upgraded one by one, and none is lost.
+#[test]
+fn a_cluster_whose_commits_wait_is_upgraded() {
+    if !(std::env::var("PGORCH_LAB").is_ok_and(|v| v == "full") && available()) {
+        return;
+    }
+    let quorum =
+        inventory(15, "bookworm", "").replace("lab: ", "replication: { mode: quorum }\nlab: ");
+    let lab = Lab { cluster: Cluster::new(&quorum), version: 15 };
+    lab.cluster.apply(&[]).exits(0);
+    let names = |node: &str| lab.cluster.sql(node, "SHOW synchronous_standby_names");
+    assert_eq!(names("node1"), "ANY 1 (\"node2\", \"node3\")");
+    let writer = Writer::start(&lab.cluster, &ALL, 0);
+    lab.newer(1);
+    // Without the other one commits would wait for ever.
+    lab.cluster.sh("node3", "systemctl stop pgorch-up");
+    lab.upgrade(&["-y"]).exits(5);
+    lab.cluster.sh("node3", "systemctl start pgorch-up");
+    assert_eq!(lab.whole(), "node1");
+    let ran = lab.upgrade(&["-y", "-o", "json"]).exits(0);
+    eprintln!("upgrade in quorum mode: write outage {:.2} s", done(&ran));
+    let primary = lab.whole();
+    assert_ne!(primary, "node1");
+    assert_eq!(ALL.map(|node| lab.installed(node)), ["next1"; 3]);
+    assert!(names(&primary).starts_with("ANY 1 (\"node1\""), "{}", names(&primary));
+    lab.nothing_to_do(&Lab::upgrade_args());
+    let ledger = writer.end();
+    eprintln!("{} rows, longest pause {:.2} s", ledger.len(), ledger.outage().as_secs_f64());
+    assert_eq!(ledger.lost_on(&lab.cluster, &primary), Vec::<i64>::new());
+}
+
 /// Killed in the middle of dpkg, of a restart and of the switchover: the next run goes on.
 #[test]
 fn an_upgrade_that_is_killed_anywhere_goes_on() {

@@ -44,6 +44,7 @@ fn promotes(
     let there: Vec<HostName> =
         standbys.iter().map(name).chain(witnesses.iter().take(reached).cloned()).collect();
     let roles = Roles {
+        possible: Vec::new(),
         primary: name(&1),
         candidate: name(&standbys[0]),
         siblings: standbys[1..].iter().map(name).collect(),

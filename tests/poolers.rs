@@ -38,6 +38,7 @@ fn playbook(text: &str) -> Playbook {
 fn roles() -> Roles {
     let name = HostName::from;
     Roles {
+        possible: Vec::new(),
         primary: name("a"),
         candidate: name("b"),
         siblings: vec![name("d")],

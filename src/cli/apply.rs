@@ -1,5 +1,6 @@
 //! `apply`, `plan` and `run`: one flow, three doors.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use super::sources::{self, Loaded};
 use super::{again, block_on, listing, saved};
 use crate::event::{Event, Kind, Sink};
 use crate::model::{Exit, HostName};
+use crate::operation;
 use crate::playbook::{self, Playbook};
 use crate::runner::{PrimaryRule, Report, Runner, Selection};
 use crate::step::Options;
@@ -242,8 +244,9 @@ async fn execute(
             "the {} to {} of {} ({}) is not over on {node}",
             open.kind, open.candidate, open.controller, open.started
         );
-        let hint = "if its controller is gone: pgorch resume";
-        return Ok(refuse(common, mode, &runner, Exit::Refused, ["operation_open", &why, hint]));
+        let way = operation::way_out(&runner.snapshot(), &open);
+        let hint = format!("if its controller is gone: {way}");
+        return Ok(refuse(common, mode, &runner, Exit::Refused, ["operation_open", &why, &hint]));
     }
     let starts = matches!(extra.primary, PrimaryRule::Start { .. });
     if (starts || runner.needs_primary())
@@ -288,7 +291,10 @@ async fn refuses(runner: &Runner, options: &Options, gate: &Gate) -> bool {
     gate.open.store(false, Ordering::Relaxed);
     let report = runner.pass(&Options { check: true, ..options.clone() }).await;
     gate.open.store(true, Ordering::Relaxed);
-    let refused: Vec<_> = report.problems.into_iter().filter(|p| p.refused).collect();
+    let mut refused: Vec<_> = report.problems.into_iter().filter(|p| p.refused).collect();
+    // What is so of several together is told once.
+    let mut told = BTreeSet::new();
+    refused.retain(|p| told.insert(p.message.clone()));
     for problem in &refused {
         let kind = Kind::Refused { code: "precondition".to_owned(), hint: problem.hint.clone() };
         runner.sink.emit(&Event::run(kind, problem.message.clone()));

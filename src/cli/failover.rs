@@ -64,7 +64,8 @@ async fn replace(
     let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
     let Some(first) = first else { return Ok(ended(&runner, Exit::Refused)) };
     let make = |candidate: &HostName| -> Result<Plan, String> {
-        let roles = Roles::seen(&inventory, &snapshot, &found.primary, candidate, found.proof);
+        let roles = Roles::seen(&inventory, &snapshot, &found.primary, candidate, found.proof)
+            .besides(&found.possible);
         let plan = lower("failover", &playbook, &inventory, &roles)?;
         verify(&plan).map(|()| plan)
     };
@@ -78,7 +79,7 @@ async fn replace(
     }
     if !common.yes {
         show_plan(common, &plan);
-        if let Some(exit) = ask(&runner, &first).await {
+        if let Some(exit) = ask(&runner, &first, &risks(&found)).await {
             return Ok(exit);
         }
     }
@@ -112,26 +113,42 @@ fn choose(
         Some(bytes) => format!("{} takes over; {bytes} bytes of WAL are lost", elected.candidate),
         None => format!(
             "{} takes over; how much {} had beyond it is not known",
-            elected.candidate, found.primary
+            elected.candidate,
+            suspects(found)
         ),
     };
     runner.sink.emit(&Event::run(Kind::Notice, text));
     Ok(elected.candidate)
 }
 
+/// Everybody who may be a primary.
+fn suspects(found: &Assessment) -> String {
+    let names = found.possible.iter().map(|p| p.name.as_str());
+    std::iter::once(found.primary.as_str()).chain(names).collect::<Vec<_>>().join(" and ")
+}
+
+/// Who may be a primary for all that is known, for whoever is asked.
+fn risks(found: &Assessment) -> String {
+    let suspects = found.possible.iter().map(|p| (&p.name, p.proof));
+    let all = std::iter::once((&found.primary, found.proof)).chain(suspects);
+    let risked = all.filter(|(_, proof)| *proof == Proof::RiskAccepted);
+    risked.map(|(name, _)| format!("{name} cannot be fenced and may be a primary. ")).collect()
+}
+
 /// What the decision rests on.
 fn tell(runner: &Runner, found: &Assessment) {
     let mut lines = found.evidence.clone();
     lines.extend(found.excluded.iter().map(|(name, why)| format!("{name} is no candidate: {why}")));
-    lines.push(match found.proof {
-        Proof::Fenced => format!("{} will be fenced through its host", found.primary),
-        Proof::Stonith => format!("{} will be switched off by failover.stonith", found.primary),
-        Proof::Quorum => format!(
-            "{} can confirm nothing once its standbys stop to receive from it",
-            found.primary
-        ),
-        _ => format!("{} cannot be fenced", found.primary),
-    });
+    let suspects = found.possible.iter().map(|p| (&p.name, p.proof));
+    let all = std::iter::once((&found.primary, found.proof)).chain(suspects);
+    lines.extend(all.map(|(name, proof)| match proof {
+        Proof::Fenced => format!("{name} will be fenced through its host"),
+        Proof::Stonith => format!("{name} will be switched off by failover.stonith"),
+        Proof::Quorum => {
+            format!("{name} can confirm nothing once its standbys stop to receive from it")
+        }
+        _ => format!("{name} cannot be fenced"),
+    }));
     for line in lines {
         runner.sink.emit(&Event::run(Kind::Notice, line));
     }

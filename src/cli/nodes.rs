@@ -168,7 +168,8 @@ pub(super) fn stop(
     // on any node.
     let quorum = prepared.inventory.replication.mode == ReplicationMode::Quorum;
     prepared.look_at_all = quorum || primary;
-    let vars = [("stop_primary", Value::from(primary))];
+    let names: Vec<Value> = prepared.hosts().iter().map(|n| Value::from(n.0.clone())).collect();
+    let vars = [("stop_primary", Value::from(primary)), ("stopped_nodes", Value::from(names))];
     play(common, run, prepared, "playbooks/stop.yml", &vars, Extra::of_nodes("stop"))
 }
 

@@ -142,7 +142,7 @@ async fn change_over(
     }
     if !common.yes {
         show_plan(common, &plan);
-        if let Some(exit) = ask(&runner, &candidate).await {
+        if let Some(exit) = ask(&runner, &candidate, "").await {
             return Ok(exit);
         }
     }
@@ -152,9 +152,10 @@ async fn change_over(
 }
 
 /// Asks whether this node may become the primary; how the run ends if not.
-pub(super) async fn ask(runner: &Runner, candidate: &HostName) -> Option<Exit> {
-    let exit = match consent::yes(runner, &format!("Make {candidate} the primary? [yes/no] ")).await
-    {
+/// `risks` are told first.
+pub(super) async fn ask(runner: &Runner, candidate: &HostName, risks: &str) -> Option<Exit> {
+    let question = format!("{risks}Make {candidate} the primary? [yes/no] ");
+    let exit = match consent::yes(runner, &question).await {
         consent::Answer::Yes => return None,
         consent::Answer::No => Exit::Refused,
         consent::Answer::Interrupted => Exit::Interrupted,
@@ -195,15 +196,20 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
     let proof = record.proof;
     let seen = runner.snapshot();
     let roles = Roles::seen(&inventory, &seen, &record.primary, &record.candidate, proof);
+    let roles = roles.besides(&record.possible);
     let mut identity = Identity {
         replaces: open_operations(&runner.snapshot()),
         ..runner.identity(&record.kind, &roles)
     };
     identity.record.over = interrupted.over;
     identity.record.lease_ms = record.lease_ms.filter(|_| record.in_place());
-    let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+    identity.record.earlier.clone_from(&record.earlier);
+    let needed = interrupted.needed(&seen);
+    let claiming = Driver::claiming(&record.kind, &roles, needed);
     let claimed = runner.operate(claiming, identity.clone(), &nobody_elects).await;
     if claimed.finished.end != End::Done {
+        let hint = operation::way_out(&seen, record);
+        notice(&runner, &record.candidate, &format!("keeps this operation open: {hint}"));
         return Ok(tell_end(common, &runner, &claimed, started).await);
     }
     if record.in_place() {
@@ -219,13 +225,15 @@ async fn go_on(common: &Common, id: Option<&str>, prepared: Prepared) -> Result<
             return Ok(ended(&runner, Exit::Refused));
         }
         Settlement::Finish { primary } => primary,
-        Settlement::Undo => &record.candidate,
+        Settlement::Undo | Settlement::TakeBack => &record.candidate,
     };
     let roles = Roles::seen(&inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+    let roles = roles.besides(&record.possible);
     let playbook = playbook_of(&record.kind)?;
     let plan = lower(&record.kind, &playbook, &inventory, &roles).map_err(CliError::usage)?;
     let driver = match settlement {
         Settlement::Undo if interrupted.over => Driver::sweeping(plan, &inventory, &claimed.known),
+        Settlement::TakeBack => Driver::sweeping(plan, &inventory, &claimed.known),
         Settlement::Undo => Driver::undoing(plan, &inventory, &claimed.known),
         Settlement::Finish { primary } => {
             let astray = operation::astray(&inventory, &runner.snapshot(), &primary);
@@ -320,7 +328,9 @@ pub(super) fn show_plan(common: &Common, plan: &Plan) {
             text.push_str(&format!("       {}  {what}\n", hosts.join(", ")));
         }
     }
-    text.push_str(match plan.roles.proof {
+    let at_risk = plan.roles.suspects().any(|(_, proof)| proof == Proof::RiskAccepted);
+    let proof = if at_risk { Proof::RiskAccepted } else { plan.roles.proof };
+    text.push_str(match proof {
         Proof::CleanStop => {
             "impact: connections to the primary are closed; writes wait for about the time of a clean stop and a promotion\n"
         }

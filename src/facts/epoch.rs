@@ -24,6 +24,10 @@ pub struct OperationRecord {
     /// was done: a pooler may lead to them yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<HostName>,
+    /// Who else may be a primary: candidates of operations that this one took the place of without knowing
+    /// what had become of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub possible: Vec<Possible>,
     pub state: OperationState,
     #[serde(default)]
     pub proof: Proof,
@@ -40,6 +44,13 @@ pub struct OperationRecord {
     pub lease_ms: Option<u64>,
     /// Controller's wall clock, RFC 3339.
     pub started: String,
+}
+
+/// A node that may be a primary besides the old one, and how it is made certain that it confirms nothing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Possible {
+    pub name: HostName,
+    pub proof: Proof,
 }
 
 /// How it is made certain that the old primary confirms nothing any more.
@@ -83,6 +94,25 @@ impl OperationRecord {
     #[must_use]
     pub fn in_place(&self) -> bool {
         matches!(self.kind.as_str(), "start" | "restart")
+    }
+
+    /// Everybody who may have been a primary when it began.
+    pub fn suspects(&self) -> impl Iterator<Item = &HostName> {
+        std::iter::once(&self.primary).chain(self.possible.iter().map(|p| &p.name))
+    }
+}
+
+impl Proof {
+    /// Whether the node was given up as it is: nobody has stopped it.
+    #[must_use]
+    pub fn gives_up(self) -> bool {
+        !matches!(self, Proof::CleanStop | Proof::Fenced)
+    }
+
+    /// Whether it lies in the standbys' receiving nothing any more.
+    #[must_use]
+    pub fn needs_revocation(self) -> bool {
+        matches!(self, Proof::RiskAccepted | Proof::LeaseOver | Proof::Quorum)
     }
 }
 

@@ -20,8 +20,8 @@ mod sync;
 
 pub use crate::postgres::Setting;
 pub use epoch::{
-    EpochFacts, OperationRecord, OperationState, Proof, read as read_epoch, witness_epoch,
-    witness_fragment,
+    EpochFacts, OperationRecord, OperationState, Possible, Proof, read as read_epoch,
+    witness_epoch, witness_fragment,
 };
 pub use host::{host_facts, host_fragments};
 pub use instance::{instance_facts, instance_fragments};

@@ -43,9 +43,12 @@ fn vip(node: Option<&Node>, out: &mut Complaints) -> Option<Vip> {
     let node = node?;
     let mut map = MapReader::new(node, "vip", out)?;
     let (given, on) = (map.get("address"), map.get("interface"));
+    let before = out.0.len();
     map.finish(out);
+    // A key that is not known is one of these, mistyped.
+    let mistyped = out.0.len() > before;
     let interface = checked(on, "interface", text::interface, out);
-    if given.is_none() || on.is_none() {
+    if !mistyped && (given.is_none() || on.is_none()) {
         let complaint = Diagnostic::error(&node.span, "\"vip\" needs an address and an interface");
         out.push(complaint.hint("vip: {address: 192.0.2.10/24, interface: eth0}"));
     }

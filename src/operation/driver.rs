@@ -109,6 +109,8 @@ pub struct Driver {
     once_more: bool,
     /// How many stages more than one were begun at once.
     together: usize,
+    /// The operation is over elsewhere; this is what is left of it.
+    sweeps: bool,
 }
 
 impl Driver {
@@ -140,6 +142,7 @@ impl Driver {
             tries: 1,
             once_more: false,
             together: 0,
+            sweeps: false,
         }
     }
 
@@ -201,7 +204,7 @@ impl Driver {
         let mut driver = Driver::undoing(plan, inventory, claimed);
         driver.sent.retain(|s| !matches!(s.action, Action::Promote { .. }));
         driver.undo = undo(&driver.sent, &driver.heard, &driver.known, &driver.plan.roles);
-        Driver { mode: Mode::Undo, ..driver }
+        Driver { mode: Mode::Undo, sweeps: true, ..driver }
     }
 
     /// What later steps need to know.
@@ -433,6 +436,15 @@ impl Driver {
             self.problems.push(format!("{why}; bring it back with: pgorch rejoin {}", step.host));
             return;
         }
+        // A server that is down cannot drop slots, and holds nothing up by them; where it is not to come up
+        // before a rejoin, that must not wait for this.
+        if self.sweeps
+            && matches!(step.action, Action::DropSlots { .. })
+            && matches!(outcome, Outcome::Failed(_))
+        {
+            self.problems.push(why);
+            return;
+        }
         // A command of the user's is not the cluster's: without it the operation is over.
         if !matches!(step.action, Action::ControllerHook { .. }) {
             self.behind.insert(step.host.clone());
@@ -552,6 +564,11 @@ impl Driver {
         if let Some(step) = self.sent.iter().find(off) {
             self.problems.push(format!("{} stays switched off", step.host));
         }
+        let fenced = self.sent.iter().filter(|s| matches!(s.action, Action::Fence { .. }));
+        if !self.plan.roles.possible.is_empty() {
+            let stay = fenced.map(|s| format!("{} stays fenced", s.host));
+            self.problems.extend(stay);
+        }
         if self.sent.iter().any(|s| matches!(s.action, Action::ControllerHook { .. })) {
             self.problems.push("what before_promote commands did is not taken back".to_owned());
         }
@@ -579,6 +596,8 @@ fn undo(sent: &[Step], heard: &[Step], known: &Known, roles: &Roles) -> Vec<Step
     for step in sent.iter().rev() {
         let Step { host, action } = step;
         let back = match action {
+            // Where it is not known who is the primary, nobody who was fenced is let up again.
+            Action::Fence { .. } if !roles.possible.is_empty() => None,
             Action::Fence { .. } if known.were_down.contains(host) => Some(Action::Unfence),
             Action::Revoke => Some(Action::Unrevoke),
             Action::Stop { .. } | Action::Fence { .. } => {

@@ -85,6 +85,18 @@ impl Confirmed {
         let found = covered(inventory, &known.sync, &voters, primary, &asked);
         Confirmed { proof, quorum: (quorum || proof == Proof::Quorum).then_some(found) }
     }
+
+    /// What is so of both: where one rests on the standbys that were asked, all does.
+    #[must_use]
+    fn and(self, other: Confirmed) -> Self {
+        let proof = if other.proof == Proof::Quorum { other.proof } else { self.proof };
+        let quorum = match (self.quorum, other.quorum) {
+            (Some(Ok(one)), Some(Ok(two))) => Some(Ok(format!("{one}; {two}"))),
+            (Some(Err(why)), _) | (_, Some(Err(why))) => Some(Err(why)),
+            (one, two) => one.or(two),
+        };
+        Confirmed { proof, quorum }
+    }
 }
 
 /// Whether `wanted` may take over, by the positions that were taken last: another than the one with the
@@ -123,6 +135,18 @@ pub fn elect(
         .filter(|old| old.0 == chosen.timeline)
         .and(same)
         .map(|best| best.1.bytes_since(chosen.lsn));
+    // How much was written on a timeline that it has not followed nobody can say.
+    if let Some((timeline, _)) = old.filter(|old| old.0 > chosen.timeline)
+        && !accepted.data_loss
+        && !matches!(confirmed.quorum, Some(Ok(_)))
+    {
+        let message = format!(
+            "stayed behind on timeline {}: whatever {primary} wrote on timeline {timeline} would be lost",
+            chosen.timeline
+        );
+        let hint = "bring the old primary back, or add --accept-data-loss";
+        return Err(refuse("failover_earlier_timeline", message, hint));
+    }
     if !ahead.is_empty() && !accepted.data_loss {
         let names: Vec<&str> = ahead.iter().map(HostName::as_str).collect();
         let message = format!("{} has WAL that it has not", names.join(" and "));
@@ -164,7 +188,9 @@ pub fn choose(
     wanted: Option<&HostName>,
     accepted: Accepted,
 ) -> Result<Elected, String> {
-    let mut ends = known.ends.clone();
+    let named = |name: &HostName| found.possible.iter().any(|p| p.name == *name);
+    let (besides, mut ends): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        known.ends.clone().into_iter().partition(|(name, _)| named(name));
     // The live timeline was seen before the receivers were ended; the control file lags behind it.
     for ranked in &found.candidates {
         if let Some(end) = ends.get_mut(ranked.name()) {
@@ -176,7 +202,24 @@ pub fn choose(
     let own = ends.iter().filter(|(n, _)| fit(n)).map(|(n, e)| (n.clone(), *e)).collect();
     let best = rank(inventory, &found.primary, &own).first().map(|r| r.name().clone());
     let wanted = wanted.or(best.as_ref()).ok_or("no candidate could tell where its WAL ends")?;
-    let confirmed = Confirmed::seen(inventory, &found.primary, found.proof, known);
-    elect(inventory, &found.primary, &ends, wanted, &confirmed, accepted)
-        .map_err(|check| format!("{}: {}", check.code, check.message))
+    let standbys = Known { ends: ends.clone(), ..known.clone() };
+    let mut confirmed = Confirmed::seen(inventory, &found.primary, found.proof, &standbys);
+    for one in &found.possible {
+        let other = Confirmed::seen(inventory, &one.name, one.proof, &standbys);
+        confirmed = confirmed.and(other);
+    }
+    let elected = elect(inventory, &found.primary, &ends, wanted, &confirmed, accepted)
+        .map_err(|check| format!("{}: {}", check.code, check.message))?;
+    let end = ends.get(&elected.candidate).copied();
+    let newer = besides.iter().find(|(_, other)| Some(**other) > end);
+    if let Some((name, (timeline, lsn))) = newer.filter(|_| !accepted.data_loss) {
+        return Err(format!(
+            "failover_candidate_behind: {name}, which may have been promoted, has WAL up to {lsn} on \
+             timeline {timeline} that {} has not; start {name} instead, or add --accept-data-loss",
+            elected.candidate
+        ));
+    }
+    // What somebody who cannot be asked has written since nobody can say.
+    let counted = newer.is_none() && found.possible.iter().all(|p| besides.contains_key(&p.name));
+    Ok(Elected { lost_bytes: elected.lost_bytes.filter(|_| counted), ..elected })
 }

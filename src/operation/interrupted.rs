@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::unsettled::LOST_FOR_GOOD;
 use crate::facts::{
     EpochFacts, History, OperationRecord, OperationState, Proof, ServerFacts, Snapshot,
 };
@@ -25,6 +26,9 @@ pub enum Settlement {
     /// The candidate is not the primary. Unless a promotion is under way on it, the old one
     /// comes back.
     Undo,
+    /// The old primary runs and can hand over no more: no promotion was sent, and none will be. What was
+    /// done is taken back, whatever has become of the candidate.
+    TakeBack,
     /// It cannot be known.
     Refuse { why: String, hint: String },
 }
@@ -51,12 +55,32 @@ impl Interrupted {
     }
 
     /// The voters that must store the higher epoch: with it on the candidate a promotion that is
-    /// still on its way is refused there.
+    /// still on its way is refused there. Where the candidate is gone and the old primary runs, with it on
+    /// that one: then it cannot be stopped any more, and before its stop nobody is promoted.
     #[must_use]
-    pub fn needed(&self) -> Vec<HostName> {
+    pub fn needed(&self, snapshot: &Snapshot) -> Vec<HostName> {
+        let record = &self.record;
         // A start in its place promotes nobody, and its grant ends by itself.
-        let nobody = self.over || self.record.in_place();
-        if nobody { Vec::new() } else { vec![self.record.candidate.clone()] }
+        if self.over || record.in_place() {
+            Vec::new()
+        } else if self.was_never_sent(snapshot) {
+            vec![record.primary.clone()]
+        } else {
+            vec![record.candidate.clone()]
+        }
+    }
+
+    /// Whether the candidate does not answer, and the old primary takes writes without a fence marker: it was
+    /// never stopped, or was let up again by an undoing, which begins only where no promotion is under way.
+    fn was_never_sent(&self, snapshot: &Snapshot) -> bool {
+        let record = &self.record;
+        let instance = |name: &HostName| snapshot.nodes.get(name)?.facts()?.instance.as_ref();
+        let runs = instance(&record.primary).is_some_and(|i| {
+            i.fenced.is_none() && i.server.as_ref().is_some_and(|s| !s.in_recovery)
+        });
+        let gone = instance(&record.candidate).is_none_or(|i| i.server.is_none());
+        let stopped_first = matches!(record.proof, Proof::CleanStop | Proof::Fenced);
+        runs && gone && stopped_first && record.possible.is_empty()
     }
 
     /// Decides, once a higher epoch than the operation's is stored on [`Interrupted::needed`].
@@ -78,13 +102,17 @@ impl Interrupted {
             snapshot.nodes.keys().filter(|n| server(n).is_some_and(|s| !s.in_recovery)).collect();
         // There is nothing to start where the old primary was given up unseen, and nothing to wait for
         // where it lives on.
-        let given_up = matches!(
-            record.proof,
-            Proof::RiskAccepted | Proof::Stonith | Proof::LeaseOver | Proof::Quorum
-        );
-        let of_ours = |n: &&HostName| **n == record.candidate || **n == record.primary;
+        let gives_up = |name: &HostName| {
+            *name == record.primary && record.proof.gives_up()
+                || record.possible.iter().any(|p| p.name == *name && p.proof.gives_up())
+        };
+        let given_up = record.proof.gives_up();
+        let besides = |name: &HostName| record.possible.iter().any(|p| p.name == *name);
         match out.as_slice() {
-            [_, _] if given_up && out.iter().all(of_ours) => {
+            several @ [_, _, ..]
+                if out.contains(&&record.candidate)
+                    && several.iter().all(|n| **n == record.candidate || gives_up(n)) =>
+            {
                 return Settlement::Finish { primary: record.candidate.clone() };
             }
             [_, _, ..] => {
@@ -94,6 +122,11 @@ impl Interrupted {
                 return Settlement::Finish { primary: (*one).clone() };
             }
             [one] if **one == record.primary && self.over => return Settlement::Undo,
+            [one] if **one == record.primary && self.was_never_sent(snapshot) => {
+                return Settlement::TakeBack;
+            }
+            // It was promoted after all: with nothing of this one in its way it is the primary.
+            [one] if besides(one) => {}
             [one] if **one != record.primary => {
                 let why = format!("{one} is the primary, which the operation knows nothing of");
                 return refuse(why, "pgorch status");
@@ -104,13 +137,13 @@ impl Interrupted {
         if server(&record.candidate).is_none() {
             let why =
                 format!("{} does not answer, and it may have been promoted", record.candidate);
-            return refuse(
-                why,
-                "start its server (systemctl start on its host), then pgorch resume",
+            let hint = format!(
+                "start its server (systemctl start on its host), then pgorch resume; {LOST_FOR_GOOD}"
             );
+            return refuse(why, &hint);
         }
         let left = leaving && record.proof == Proof::Fenced;
-        if !answers(&record.primary) && !given_up && !left {
+        if !answers(&record.primary) && !given_up && !left && record.possible.is_empty() {
             let why =
                 format!("{} cannot be reached, so it cannot be started again", record.primary);
             return refuse(why, "bring its host back, then pgorch resume");
@@ -208,6 +241,6 @@ pub fn open_operations(snapshot: &Snapshot) -> Vec<String> {
     stored(snapshot).filter_map(|e| Some(e.open()?.id.clone())).collect()
 }
 
-fn stored(snapshot: &Snapshot) -> impl Iterator<Item = &EpochFacts> {
+pub(super) fn stored(snapshot: &Snapshot) -> impl Iterator<Item = &EpochFacts> {
     snapshot.epochs().map(|(_, stored)| stored)
 }

@@ -61,11 +61,10 @@ pub fn lower_plays(
                 stages.extend(hooks(task, inventory, roles));
                 continue;
             }
-            if task.kind.name == "fence" && roles.proof == Proof::Stonith {
-                // Nothing can be sent to its host, so it is this machine that acts.
-                let argv = inventory.failover.stonith.clone().unwrap_or_default();
-                let step = Step { host: roles.primary.clone(), action: Action::Stonith { argv } };
-                stages.push(Stage { name: task.name.clone(), steps: vec![step] });
+            if task.kind.name == "fence" {
+                let steps = fences(task, &hosts, inventory, roles)
+                    .map_err(|why| format!("{why} ({})", task.span.place()))?;
+                stages.push(Stage { name: task.name.clone(), steps });
                 continue;
             }
             if task.kind.name == "lease_over" {
@@ -113,13 +112,55 @@ fn hosts_of(play: &Play, inventory: &Inventory, roles: &Roles) -> Result<Vec<Hos
 }
 
 /// Who cannot be reached is left out, and so is a node that is no standby, but for a pooler on it and
-/// for its vote.
+/// for what it stores as a voter.
 fn takes_part(task: &Task, host: &HostName, inventory: &Inventory, roles: &Roles) -> bool {
     let of_cluster =
         *host == roles.primary || *host == roles.candidate || roles.siblings.contains(host);
-    let of_host = ["pooler", "epoch"].contains(&task.kind.name);
+    // A voter stores what it is told also while its server is down.
+    let of_host = ["pooler", "epoch", "sync_record"].contains(&task.kind.name);
     let other = of_host || !inventory.nodes.contains_key(host);
     (of_cluster || other) && !roles.absent.contains(host)
+}
+
+/// An argument as text.
+fn argument_of(task: &Task, name: &str) -> Option<String> {
+    let (_, node) = task.args.iter().find(|(n, _)| *n == name)?;
+    Some(match node.to_value() {
+        crate::model::Value::String(text) => text,
+        other => other.to_string(),
+    })
+}
+
+fn seconds_of(task: &Task, default: u64) -> Result<u64, String> {
+    match argument_of(task, "timeout") {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| format!("timeout: \"{text}\" is no number")),
+    }
+}
+
+/// Everybody who may be a primary is fenced, each in its own way: where nothing can be sent to its host
+/// it is this machine that acts.
+fn fences(
+    task: &Task,
+    hosts: &[HostName],
+    inventory: &Inventory,
+    roles: &Roles,
+) -> Result<Vec<Step>, String> {
+    if !hosts.contains(&roles.primary) {
+        return Ok(Vec::new());
+    }
+    let seconds = seconds_of(task, FENCE_SECONDS)?;
+    let step = |(host, proof): (&HostName, Proof)| {
+        let action = match proof {
+            Proof::Fenced => Action::Fence { seconds },
+            Proof::Stonith => {
+                Action::Stonith { argv: inventory.failover.stonith.clone().unwrap_or_default() }
+            }
+            _ => return None,
+        };
+        Some(Step { host: host.clone(), action })
+    };
+    Ok(roles.suspects().filter_map(step).collect())
 }
 
 /// What a task is on a host; none where it has nothing to do there.
@@ -129,17 +170,8 @@ fn action(
     inventory: &Inventory,
     roles: &Roles,
 ) -> Result<Option<Action>, String> {
-    let argument = |name: &str| {
-        let (_, node) = task.args.iter().find(|(n, _)| *n == name)?;
-        Some(match node.to_value() {
-            crate::model::Value::String(text) => text,
-            other => other.to_string(),
-        })
-    };
-    let seconds = |default: u64| match argument("timeout") {
-        None => Ok(default),
-        Some(text) => text.parse().map_err(|_| format!("timeout: \"{text}\" is no number")),
-    };
+    let argument = |name: &str| argument_of(task, name);
+    let seconds = |default: u64| seconds_of(task, default);
     Ok(match task.kind.name {
         "preconditions" => None,
         "epoch" => match argument("state").as_deref() {
@@ -162,13 +194,8 @@ fn action(
             let names = roles.names.clone().filter(|names| covered(names, roles));
             names.map(|names| Action::WaitSync { names, seconds })
         }
-        "fence" if *host == roles.primary && roles.proof == Proof::Fenced => {
-            Some(Action::Fence { seconds: seconds(FENCE_SECONDS)? })
-        }
-        "fence" => None,
-        // Where the old primary is down for certain there is nobody to receive from.
-        "revoke" => matches!(roles.proof, Proof::RiskAccepted | Proof::LeaseOver | Proof::Quorum)
-            .then_some(Action::Revoke),
+        // Where all who may be primaries are down for certain there is nobody to receive from.
+        "revoke" => roles.suspects().any(|(_, p)| p.needs_revocation()).then_some(Action::Revoke),
         "position" => Some(Action::Position),
         "checkpoint" => Some(Action::Checkpoint),
         "pooler" => {

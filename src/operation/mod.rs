@@ -23,7 +23,9 @@ mod preconditions;
 mod questions;
 mod quorum;
 mod script;
+mod situation;
 mod successor;
+mod unsettled;
 
 pub use crate::facts::Proof;
 pub use action::{Action, HookTime, Known, Outcome, PoolerVerb, Promoted, Report, Shutdown};
@@ -43,3 +45,4 @@ pub use questions::{Looked, Preflight, preflight, preflight_fragments};
 pub use quorum::covered;
 pub use script::{Identity, command, hook_environment, read_outcome};
 pub use successor::successor;
+pub use unsettled::{Left, Unsettled, unsettled, way_out};

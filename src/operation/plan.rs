@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Action;
 use super::action::{HookTime, PoolerVerb};
-use crate::facts::{Proof, Snapshot};
+use crate::facts::{Possible, Proof, Snapshot};
 use crate::inventory::Inventory;
 use crate::model::HostName;
 use crate::postgres::SyncNames;
@@ -28,6 +28,8 @@ pub struct Roles {
     pub absent: Vec<HostName>,
     /// How it is made certain that the old primary confirms nothing any more.
     pub proof: Proof,
+    /// Who else may be a primary, by operations of which nobody knows what became; none of them takes part.
+    pub possible: Vec<Possible>,
     /// Whom commits are to wait for on the candidate, in quorum mode.
     pub names: Option<SyncNames>,
 }
@@ -81,9 +83,25 @@ impl Roles {
             witnesses: inventory.witnesses.keys().cloned().collect(),
             absent: absent.cloned().collect(),
             proof,
+            possible: Vec::new(),
             // Where there are too few standbys for that, the checks before a plan say so.
             names: sync_names(inventory, candidate).ok().filter(|names| !names.is_none()),
         }
+    }
+
+    /// With others that may be primaries.
+    #[must_use]
+    pub fn besides(mut self, possible: &[Possible]) -> Self {
+        let named = |name: &HostName| possible.iter().any(|p| p.name == *name);
+        self.siblings.retain(|name| !named(name));
+        self.possible = possible.iter().filter(|p| p.name != self.candidate).cloned().collect();
+        self
+    }
+
+    /// The old primary and whoever else may be one, each with what makes it harmless.
+    pub fn suspects(&self) -> impl Iterator<Item = (&HostName, Proof)> {
+        let others = self.possible.iter().map(|p| (&p.name, p.proof));
+        std::iter::once((&self.primary, self.proof)).chain(others)
     }
 
     /// How many voters must have stored an epoch before anything is changed.
@@ -110,6 +128,18 @@ impl Plan {
 /// Whether the old primary confirms nothing any more before the promotion, and what it has confirmed
 /// is on the candidate, or counted.
 fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
+    for (suspect, proof) in plan.roles.suspects() {
+        is_harmless(plan, promote, suspect, proof)?;
+    }
+    Ok(())
+}
+
+fn is_harmless(
+    plan: &Plan,
+    promote: usize,
+    suspect: &HostName,
+    proof: Proof,
+) -> Result<(), String> {
     let roles = &plan.roles;
     let before = |host: &HostName, wanted: fn(&Action) -> bool, from: usize| {
         let hit = |(at, s): &(usize, &Step)| {
@@ -118,30 +148,31 @@ fn harmless(plan: &Plan, promote: usize) -> Result<(), String> {
         plan.steps().find(hit).map(|(at, _)| at)
     };
     let position: fn(&Action) -> bool = |a| *a == Action::Position;
-    match roles.proof {
+    match proof {
         Proof::CleanStop => {
-            let stop = before(&roles.primary, |a| matches!(a, Action::Stop { .. }), 0)
-                .ok_or("it promotes before the old primary is stopped")?;
+            let stop = before(suspect, |a| matches!(a, Action::Stop { .. }), 0)
+                .ok_or_else(|| format!("it promotes before {suspect} is stopped"))?;
             before(&roles.candidate, |a| matches!(a, Action::Received { .. }), stop + 1)
                 .ok_or("it promotes without proof that the candidate has all WAL")?;
         }
         Proof::Fenced => {
-            let fence = before(&roles.primary, |a| matches!(a, Action::Fence { .. }), 0)
-                .ok_or("it promotes before the old primary is fenced")?;
+            let fence = before(suspect, |a| matches!(a, Action::Fence { .. }), 0)
+                .ok_or_else(|| format!("it promotes before {suspect} is fenced"))?;
             before(&roles.candidate, position, fence + 1)
                 .ok_or("it promotes without a look at where the WAL ends")?;
         }
         Proof::Stonith => {
-            let off = before(&roles.primary, |a| matches!(a, Action::Stonith { .. }), 0)
-                .ok_or("it promotes before the old primary's host is switched off")?;
+            let off = before(suspect, |a| matches!(a, Action::Stonith { .. }), 0)
+                .ok_or_else(|| format!("it promotes before the host {suspect} is switched off"))?;
             before(&roles.candidate, position, off + 1)
                 .ok_or("it promotes without a look at where the WAL ends")?;
         }
-        Proof::LeaseOver => lease_over(plan, promote)?,
+        Proof::LeaseOver if *suspect == roles.primary => lease_over(plan, promote)?,
+        Proof::LeaseOver => return Err(format!("nobody keeps a lease of {suspect}")),
         Proof::RiskAccepted | Proof::Quorum => {
             for standby in roles.siblings.iter().chain([&roles.candidate]) {
                 let revoke = before(standby, |a| *a == Action::Revoke, 0).ok_or_else(|| {
-                    format!("it promotes while {standby} may still receive from the old primary")
+                    format!("it promotes while {standby} may still receive from {suspect}")
                 })?;
                 before(standby, position, revoke + 1)
                     .ok_or("it promotes without a look at where the WAL ends")?;

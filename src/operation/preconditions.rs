@@ -2,6 +2,7 @@
 
 use super::pooler::{PoolerDatabase, PoolerSeen};
 use super::questions::Looked;
+use super::unsettled::way_out;
 use crate::facts::{InstanceFacts, Observation, ServerFacts, Snapshot};
 use crate::inventory::{Inventory, NodeSettings, Pooler, ReplicationMode};
 use crate::model::HostName;
@@ -242,7 +243,8 @@ impl Checks<'_> {
                 "the {} to {} of {} ({}) is not over",
                 record.kind, record.candidate, record.controller, record.started
             );
-            self.refuse("switchover_operation_open", &node, message, "pgorch resume");
+            let hint = way_out(self.snapshot, &record);
+            self.refuse("switchover_operation_open", &node, message, &hint);
         }
     }
 

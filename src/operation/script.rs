@@ -98,7 +98,7 @@ pub fn command(
         // Its last line may be a restartpoint.
         Action::SyncNames { names } => (sync_set_script(&node()?, names).line("say done ''"), 600),
         Action::SyncRecord { candidate, names, settled } => {
-            let of = (&identity.record.primary, candidate);
+            let of = (&identity.record, candidate);
             let record = sync_record(inventory, identity.epoch, known, of, (names, *settled));
             (sync_record_script(&record).line("say done ''"), 15)
         }
@@ -217,20 +217,23 @@ fn drop_slots(node: &NodeSettings, names: &[String]) -> Script {
     simple(node, statements.join("\n").trim_end_matches(';'))
 }
 
-/// Whom commits may be waiting for: on the old primary for whom they could wait before, and on the
-/// candidate nobody, because what was confirmed before may be on none of its standbys, or for its own.
+/// Whom commits may be waiting for: on the old primary, and on whoever else may be one, for whom they could
+/// wait before, and on the candidate nobody, because what was confirmed before may be on none of its standbys, or for its own.
 fn sync_record(
     inventory: &Inventory,
     epoch: u64,
     known: &Known,
-    (primary, candidate): (&HostName, &HostName),
+    (record, candidate): (&OperationRecord, &HostName),
     (names, settled): (&SyncNames, bool),
 ) -> SyncRecord {
     let of = |primary: &HostName, names| SyncValue { primary: primary.clone(), names };
     let mut values = Vec::new();
     if !settled {
-        let before = Recorded::of(known.sync.values()).values_of(primary);
-        values.extend(before.into_iter().map(|names| of(primary, names)));
+        let recorded = Recorded::of(known.sync.values());
+        for suspect in record.suspects() {
+            let before = recorded.values_of(suspect);
+            values.extend(before.into_iter().map(|names| of(suspect, names)));
+        }
         values.push(of(candidate, SyncNames::none()));
     }
     values.push(of(candidate, names.clone()));

@@ -72,6 +72,7 @@ impl Runner {
             primary: roles.primary.clone(),
             candidate: roles.candidate.clone(),
             earlier: Vec::new(),
+            possible: roles.possible.clone(),
             state: OperationState::Open,
             proof: roles.proof,
             elected: false,

@@ -557,6 +557,7 @@ mod tests {
     /// What a voter has stored of an operation that gave `p` a lease.
     fn stored(epoch: u64, id: &str, state: OperationState, lease_ms: Option<u64>) -> EpochFacts {
         let operation = OperationRecord {
+            possible: Vec::new(),
             id: id.to_owned(),
             kind: "restart".to_owned(),
             controller: "op@elsewhere".to_owned(),

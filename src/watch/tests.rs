@@ -248,6 +248,7 @@ fn open(controller: &str) -> EpochFacts {
         proof: Proof::Fenced,
         elected: false,
         earlier: Vec::new(),
+        possible: Vec::new(),
         over: false,
         lease_ms: None,
         started: String::new(),

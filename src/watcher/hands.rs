@@ -265,16 +265,19 @@ impl Hands {
             return refused("dry_run", "nothing is done in a dry run");
         }
         let proof = record.proof;
-        let roles = Roles::seen(inventory, &snapshot, &record.primary, &record.candidate, proof);
+        let roles = Roles::seen(inventory, &snapshot, &record.primary, &record.candidate, proof)
+            .besides(&record.possible);
         let replaces = open_operations(&snapshot);
         let mut identity = Identity { replaces, ..self.identity(&record.kind, &roles) };
         identity.record.over = interrupted.over;
         identity.record.lease_ms = record.lease_ms.filter(|_| record.in_place());
+        identity.record.earlier.clone_from(&record.earlier);
         let ours = self.begun().contains(&record.id);
         if ours {
             self.begun().insert(identity.record.id.clone());
         }
-        let claiming = Driver::claiming(&record.kind, &roles, interrupted.needed());
+        let needed = interrupted.needed(&snapshot);
+        let claiming = Driver::claiming(&record.kind, &roles, needed);
         let nobody = nobody_elects;
         let claimed = runner.operate(claiming, identity.clone(), &nobody).await;
         if claimed.finished.end != End::Done {
@@ -297,9 +300,10 @@ impl Hands {
         let new_primary = match &settlement {
             Settlement::Refuse { why, .. } => return ActEnd::Open { why: why.clone() },
             Settlement::Finish { primary } => primary,
-            Settlement::Undo => &record.candidate,
+            Settlement::Undo | Settlement::TakeBack => &record.candidate,
         };
-        let roles = Roles::seen(inventory, &runner.snapshot(), &record.primary, new_primary, proof);
+        let roles = Roles::seen(inventory, &runner.snapshot(), &record.primary, new_primary, proof)
+            .besides(&record.possible);
         let playbook = match record.kind.as_str() {
             "failover" => &self.failover,
             "switchover" => &self.switchover,
@@ -314,6 +318,7 @@ impl Hands {
                 Driver::sweeping(plan, inventory, &claimed.known)
             }
             Settlement::Undo => Driver::undoing(plan, inventory, &claimed.known),
+            Settlement::TakeBack => Driver::sweeping(plan, inventory, &claimed.known),
             _ => {
                 let astray = operation::astray(inventory, &runner.snapshot(), new_primary);
                 Driver::after_promotion(plan, &claimed.known, astray)

@@ -300,6 +300,8 @@ fn constants_of_failover_are_a_profile_or_single_values_that_fit() {
 #[test]
 fn a_virtual_address_is_one_that_can_move() {
     insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9/24}}\n")), @r#"i:3:16: error: "vip" needs an address and an interface (vip: {address: 192.0.2.10/24, interface: eth0})"#);
+    // Of a mistyped key it is said once what is meant.
+    insta::assert_snapshot!(brief(&with("routing: {vip: {adress: 10.0.0.9/24, interface: eth0}}\n")), @r#"i:3:17: error: unknown key "adress" in vip (did you mean "address"?)"#);
     insta::assert_snapshot!(brief(&with("routing: {vip: {address: 10.0.0.9, interface: '-x'}}\n")), @r#"
     i:3:26: error: bad address "10.0.0.9" (an IPv4 address with the network's prefix, like 192.0.2.10/24)
     i:3:47: error: bad interface "-x" (the name of a network interface, like eth0: at most 15 letters, digits, ".", "_", "-")

@@ -51,6 +51,7 @@ pub(super) fn revoked_while_paused(lab: &Guarded) {
         proof: Proof::default(),
         elected: false,
         earlier: Vec::new(),
+        possible: Vec::new(),
         over: false,
         lease_ms: None,
         started: String::new(),

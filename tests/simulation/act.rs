@@ -98,8 +98,7 @@ impl World {
                 Ok(Report::default())
             }
             Action::SyncRecord { candidate, names, settled } => {
-                let of = (&identity.record.primary, candidate);
-                self.sync_record(host, identity, known, of, (names, *settled))
+                self.sync_record(host, identity, known, candidate, (names, *settled))
             }
             Action::WaitSync { names, .. } => self.wait_sync(host, names),
             Action::Stop { .. } => self.stop(host),
@@ -329,6 +328,7 @@ impl World {
                 operation: identity.record.id.clone(),
                 proof: identity.record.proof,
                 primary: identity.record.primary.clone(),
+                possible: identity.record.possible.clone(),
                 ends: known.ends.clone(),
             };
             self.proved(host, identity, &promotion);

@@ -9,6 +9,25 @@ use pgorch::operation::Identity;
 
 use super::world::{Node, Promotion, Rest, Row, Server, World};
 
+impl Promotion {
+    /// Everybody who may be a primary, with what makes it harmless.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = (&HostName, Proof)> {
+        let others = self.possible.iter().map(|p| (&p.name, p.proof));
+        std::iter::once((&self.primary, self.proof)).chain(others)
+    }
+
+    /// The standbys whose positions were compared.
+    fn compared(&self) -> impl Iterator<Item = &HostName> {
+        self.ends.keys().filter(|n| self.suspects().all(|(s, _)| s != *n))
+    }
+
+    /// Suspects that were fenced, and told where their WAL ends.
+    fn fenced(&self) -> impl Iterator<Item = &HostName> {
+        let fenced = self.suspects().filter(|(_, proof)| *proof == Proof::Fenced);
+        fenced.map(|(name, _)| name).filter(|name| self.ends.contains_key(*name))
+    }
+}
+
 impl World {
     /// After everything that happens.
     #[track_caller]
@@ -81,33 +100,40 @@ impl World {
     /// When a promotion is asked for: by proof, and with the epoch on a majority.
     #[track_caller]
     pub(crate) fn proved(&self, host: &HostName, identity: &Identity, promotion: &Promotion) {
-        let primary = &promotion.primary;
         let stored = |v: &&HostName| self.hosts[*v].epoch.epoch >= identity.epoch;
         let stored = self.voters().filter(stored).count();
         let voters = self.voters().count();
         assert!(stored > voters / 2, "{host}: {stored} of {voters} voters\n{}", self.story());
-        let old = &self.nodes[primary];
-        match promotion.proof {
+        for (suspect, proof) in promotion.suspects() {
+            self.harmless(suspect, proof, promotion);
+        }
+    }
+
+    #[track_caller]
+    fn harmless(&self, suspect: &HostName, proof: Proof, promotion: &Promotion) {
+        let old = &self.nodes[suspect];
+        match proof {
             Proof::CleanStop => {
                 let down = old.server == Server::Down && old.fence && old.clean;
-                assert!(down, "{primary} is not stopped\n{}", self.story());
+                assert!(down, "{suspect} is not stopped\n{}", self.story());
             }
             Proof::Fenced => {
                 let down = old.server == Server::Down && old.fence;
-                assert!(down, "{primary} is not fenced\n{}", self.story());
+                assert!(down, "{suspect} is not fenced\n{}", self.story());
             }
             Proof::Stonith => {
-                let off = self.switched_off.contains(&promotion.operation);
-                assert!(off, "{primary} is not off\n{}", self.story());
+                let of = (promotion.operation.clone(), suspect.clone());
+                let off = self.switched_off.contains(&of);
+                assert!(off, "{suspect} is not off\n{}", self.story());
             }
             Proof::LeaseOver => panic!("nobody has a lease here\n{}", self.story()),
             Proof::RiskAccepted | Proof::Quorum => {
                 let accepted = self.accepted.get(&promotion.operation);
                 let asked = accepted.is_some_and(|a| a.split_brain_risk);
-                assert!(asked || promotion.proof == Proof::Quorum, "{}", self.story());
-                for name in promotion.ends.keys().filter(|n| *n != primary) {
+                assert!(asked || proof == Proof::Quorum, "{}", self.story());
+                for name in promotion.compared() {
                     let quiet = self.nodes[name].revoked.is_some()
-                        && self.connected_to(name) != Some(primary);
+                        && self.connected_to(name) != Some(suspect);
                     assert!(quiet, "{name} was compared and receives\n{}", self.story());
                 }
             }
@@ -128,14 +154,18 @@ impl World {
         if accepted.data_loss {
             return;
         }
-        let compared = |row: &Row| {
-            let standbys = promotion.ends.keys().filter(|n| **n != promotion.primary);
-            standbys.filter(|n| self.has(n, row)).count()
-        };
+        let compared = |row: &Row| promotion.compared().filter(|n| self.has(n, row)).count();
         for row in &lost {
             assert!(compared(row) == 0, "{name} lacks {row:?} of a standby\n{}", story());
-            let risk = promotion.proof == Proof::RiskAccepted;
+            let risk = promotion.suspects().any(|(_, proof)| proof == Proof::RiskAccepted);
             assert!(!row.synced || risk, "a quorum's {row:?} is lost\n{}", story());
+            // Who was fenced told how far it had come, also to which timeline.
+            let followed = self.nodes[name].wal.iter().rev().nth(1).map_or(1, |r| r.timeline);
+            for fenced in promotion.fenced().filter(|n| self.has(n, row)) {
+                let timeline = self.nodes[fenced].wal[row.at].timeline;
+                let newer = timeline > followed;
+                assert!(!newer, "{name} has not followed {fenced}: {row:?}\n{}", story());
+            }
         }
         let limit = self.inventory.failover.maximum_lag_bytes.unwrap_or(0);
         let known =

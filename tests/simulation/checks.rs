@@ -146,6 +146,7 @@ const TABLE: &[(Spoil, &str, Level, &str)] = &[
                 primary: "node1".into(),
                 candidate: "node3".into(),
                 earlier: Vec::new(),
+                possible: Vec::new(),
                 state: OperationState::Open,
                 started: String::new(),
             });

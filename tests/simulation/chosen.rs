@@ -62,6 +62,7 @@ fn after_a_switchover(primary_follows: bool) -> (World, Snapshot) {
             primary: host("node1"),
             candidate: host("node2"),
             earlier: vec![host("node3")],
+            possible: Vec::new(),
             state: OperationState::Open,
             started: String::new(),
         });
@@ -89,19 +90,25 @@ fn after_a_switchover(primary_follows: bool) -> (World, Snapshot) {
 #[test]
 fn a_failover_takes_the_place_of_an_operation_that_made_its_primary() {
     let risk = Accepted { split_brain_risk: true, ..Accepted::default() };
-    let assessed = |(world, snapshot): &(World, Snapshot)| {
+    let assessed_with = |(world, snapshot): &(World, Snapshot), accepted| {
         let topology = analyse(world.inventory, snapshot);
-        assess(world.inventory, snapshot, &topology, None, risk)
+        assess(world.inventory, snapshot, &topology, None, accepted)
     };
+    let assessed = |seen: &(World, Snapshot)| assessed_with(seen, risk);
     let (found, checks) = assessed(&after_a_switchover(true)).expect("it goes on");
     assert_eq!(found.primary, host("node2"));
     assert_eq!(found.superseded.ids, ["a"]);
     assert_eq!(found.superseded.earlier, [host("node1"), host("node3")]);
     assert!(checks.iter().any(|c| c.code == "failover_operation_open"), "{checks:?}");
 
-    // Nothing proves that node2 was promoted: it may be node1 that is the primary.
-    let refused = assessed(&after_a_switchover(false)).expect_err("no proof");
+    // Nothing proves that node2 was promoted: whether it was an operator has to answer for. node1 is a
+    // standby by now, whoever made it one.
+    let doubtful = after_a_switchover(false);
+    let refused = assessed_with(&doubtful, Accepted::default()).expect_err("no proof");
     assert!(refused.iter().any(|c| c.code == "failover_operation_open"), "{refused:?}");
+    let (found, _) = assessed(&doubtful).expect("the risk is accepted");
+    assert_eq!((found.primary, found.possible), (host("node2"), Vec::new()));
+    assert_eq!(found.superseded.earlier, [host("node1"), host("node3")]);
     // node3 follows it on a timeline that node1 has never been on.
     let mut later = after_a_switchover(false);
     let one = instance(&mut later.1, "node3");

@@ -115,7 +115,9 @@ impl Command {
     }
 
     pub(crate) fn stop(nodes: &[&str], primary: bool) -> Self {
-        Self::of("playbooks/stop.yml", nodes).with("stop_primary", primary)
+        let all = if nodes.is_empty() { &["node1", "node2", "node3", "node4"] } else { nodes };
+        let command = Self::of("playbooks/stop.yml", nodes).with("stop_primary", primary);
+        command.with("stopped_nodes", json!(all))
     }
 
     pub(crate) fn start(nodes: &[&str]) -> Self {

@@ -164,6 +164,7 @@ impl Controller {
             primary: roles.primary.clone(),
             candidate: roles.candidate.clone(),
             earlier: Vec::new(),
+            possible: roles.possible.clone(),
             state: OperationState::Open,
             proof: roles.proof,
             elected: false,
@@ -221,12 +222,15 @@ impl Controller {
         let first = wanted.clone().or_else(|| found.candidates.first().map(|c| c.name().clone()));
         let first = first.expect("a candidate");
         let roles = Roles::seen(world.inventory, &snapshot, &found.primary, &first, found.proof);
+        let roles = roles.besides(&found.possible);
         let plan = self.plan(world, "failover", &roles);
         if let Err(why) = verify(&plan) {
             self.ended = Some(Ended::Refused(vec![why]));
             return;
         }
-        let identity = self.identity(world, "failover", &roles);
+        let mut identity = self.identity(world, "failover", &roles);
+        identity.replaces.clone_from(&found.superseded.ids);
+        identity.record.earlier.clone_from(&found.superseded.earlier);
         world.accepted.insert(identity.record.id.clone(), accepted);
         world.tell(format!(
             "{} looks: {first} instead of {} ({:?})",
@@ -246,6 +250,7 @@ impl Controller {
         let plan = chosen.and_then(|chosen| {
             let to = &chosen.candidate;
             let roles = Roles::seen(world.inventory, snapshot, &found.primary, to, found.proof);
+            let roles = roles.besides(&found.possible);
             let plan = self.plan(world, "failover", &roles);
             verify(&plan).map(|()| plan)
         });
@@ -271,11 +276,13 @@ impl Controller {
         let record = interrupted.record.clone();
         let OperationRecord { kind, primary, candidate, proof, .. } = &record;
         let roles = Roles::seen(world.inventory, &snapshot, primary, candidate, *proof);
+        let roles = roles.besides(&record.possible);
         let mut identity = self.identity(world, kind, &roles);
         identity.replaces = open_operations(&snapshot);
         identity.record.over = interrupted.over;
+        identity.record.earlier.clone_from(&record.earlier);
         self.identity = Some(identity);
-        self.driver = Some(Driver::claiming(kind, &roles, interrupted.needed()));
+        self.driver = Some(Driver::claiming(kind, &roles, interrupted.needed(&snapshot)));
         world.tell(format!("{} resumes {} over {}", self.name, record.id, interrupted.over));
         self.claiming = Some(interrupted);
     }
@@ -292,14 +299,16 @@ impl Controller {
                 return;
             }
             Settlement::Finish { primary } => primary,
-            Settlement::Undo => candidate,
+            Settlement::Undo | Settlement::TakeBack => candidate,
         };
         let roles = Roles::seen(world.inventory, &snapshot, primary, new_primary, *proof);
+        let roles = roles.besides(&interrupted.record.possible);
         let plan = self.plan(world, kind, &roles);
         self.driver = Some(match settlement {
             Settlement::Undo if interrupted.over => {
                 Driver::sweeping(plan, world.inventory, claimed)
             }
+            Settlement::TakeBack => Driver::sweeping(plan, world.inventory, claimed),
             Settlement::Undo => Driver::undoing(plan, world.inventory, claimed),
             _ => Driver::after_promotion(
                 plan,
@@ -404,7 +413,10 @@ impl Controller {
 
 fn refused(checks: &[Check]) -> Vec<String> {
     let refused = checks.iter().filter(|c| c.level == Level::Refused);
-    refused.map(|c| format!("{}: {}", c.code, c.message)).collect()
+    let words = |c: &Check| {
+        format!("{}: {} ({})", c.code, c.message, c.hint.as_deref().unwrap_or_default())
+    };
+    refused.map(words).collect()
 }
 
 /// A command that the controller runs itself.

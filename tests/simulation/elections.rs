@@ -7,7 +7,7 @@ use pgorch::operation::End;
 use super::cases::{end, started, to_the_end, unit};
 use super::failover::{CASES, Case, LOSS, NONE, RISK, alone, dark, node, promoted};
 use super::world::{Server, Stonith};
-use super::{ASYNC, CASCADE, Controller, Fate, STONITH, WITNESS, healed_and_rejoined};
+use super::{ASYNC, CASCADE, Controller, Ended, Fate, STONITH, WITNESS, healed_and_rejoined};
 
 /// The promotion is asked for, and ends much later; somebody resumes meanwhile.
 #[test]
@@ -99,7 +99,12 @@ fn a_timeline_is_counted_where_there_is_wal_of_it() {
     }
     // Both former primaries are down, so who is to be replaced is not known until one is a standby.
     world.nodes[&one].standby_signal = true;
-    let mut second = Controller::failover("c0", "", NONE);
+    // Of the second timeline there is WAL, and it is told that this will be lost.
+    let mut unasked = Controller::failover("c0", "", NONE);
+    unasked.run(&mut world);
+    let Some(Ended::Refused(why)) = &unasked.ended else { panic!("{}", world.story()) };
+    assert!(why[0].contains("failover_earlier_timeline"), "{why:?}");
+    let mut second = Controller::failover("c0", "", LOSS);
     second.run(&mut world);
     assert_eq!(world.nodes[&three].server, Server::Primary, "{}", world.story());
 }

@@ -149,13 +149,14 @@ impl World {
 
     /// What is lost with the old primary, which must be what was to be expected.
     fn gave_up(&mut self, name: &HostName, promotion: &Promotion) {
-        let Promotion { primary, .. } = promotion;
         self.judge_promotion(name, promotion);
-        if matches!(promotion.proof, Proof::Stonith | Proof::RiskAccepted | Proof::Quorum) {
-            self.risked.insert(primary.clone());
-        }
-        if promotion.proof == Proof::Quorum {
-            self.muted.insert(primary.clone());
+        for (suspect, proof) in promotion.suspects() {
+            if proof.gives_up() {
+                self.risked.insert(suspect.clone());
+            }
+            if proof == Proof::Quorum {
+                self.muted.insert(suspect.clone());
+            }
         }
         let wal = &self.nodes[name].wal;
         self.ledger.retain(|row| wal.get(row.at).is_some_and(|r| r.id == row.id));
@@ -170,7 +171,7 @@ impl World {
         }
         match said {
             SwitchesOff => {
-                self.switched_off.insert(operation.to_owned());
+                self.switched_off.insert((operation.to_owned(), name.clone()));
                 Ok(())
             }
             Fails | FailsAndIsOff => Err("exit status 1".to_owned()),

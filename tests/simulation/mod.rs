@@ -27,6 +27,7 @@ mod elections;
 mod failover;
 mod heal;
 mod hosts;
+mod left_behind;
 mod pooled;
 mod pooler;
 mod quorum;
@@ -38,6 +39,7 @@ mod seen;
 mod single;
 mod sync;
 mod tasks;
+mod unsettled;
 mod wal;
 mod world;
 
@@ -96,6 +98,19 @@ witnesses:
   w1: { host: 198.18.0.8 }
 ";
 
+/// Three, and two hosts whose votes count.
+const FAR: &str = "
+cluster: sim
+postgres: { version: 15 }
+nodes:
+  node1: { host: 198.18.0.1, primary: true }
+  node2: { host: 198.18.0.2 }
+  node3: { host: 198.18.0.3 }
+witnesses:
+  w1: { host: 198.18.0.8 }
+  w2: { host: 198.18.0.9 }
+";
+
 /// Three, with clients behind a pooler, and others that come by a virtual address.
 const POOLED: &str = "
 cluster: sim
@@ -127,7 +142,7 @@ nodes:
 
 /// What switchovers are tried on.
 const ALL: [&str; 4] = [ASYNC, QUORUM, CASCADE, WITNESS];
-const EVERY: [&str; 6] = [ASYNC, QUORUM, CASCADE, WITNESS, POOLED, STONITH];
+const EVERY: [&str; 7] = [ASYNC, QUORUM, CASCADE, WITNESS, FAR, POOLED, STONITH];
 
 /// Read once: the simulation makes tens of thousands of worlds.
 static INVENTORIES: LazyLock<BTreeMap<&str, Inventory>> =

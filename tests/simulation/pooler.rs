@@ -97,10 +97,13 @@ impl World {
         self.spend()?;
         self.hosts[host].turned = identity.epoch;
         if let Some(new) = database_host {
-            let old = &identity.record.primary;
+            let record = &identity.record;
+            let old = |name: &HostName| {
+                *name != *new && (*name == record.primary || record.earlier.contains(name))
+            };
             self.spend()?;
             let pooler = &mut self.poolers[host];
-            if pooler.configured == *old {
+            if old(&pooler.configured) {
                 pooler.configured = new.clone();
             }
             if pooler.running {
@@ -111,7 +114,9 @@ impl World {
         if !pooler.running {
             return fail("is PgBouncer running?");
         }
-        if database_host.is_some() && pooler.target == identity.record.primary {
+        let record = &identity.record;
+        let left = pooler.target == record.primary || record.earlier.contains(&pooler.target);
+        if database_host.is_some_and(|new| pooler.target != *new) && left {
             return fail("still points at the old primary");
         }
         self.spend()?;

@@ -150,15 +150,15 @@ fn an_unsafe_plan_is_refused() {
             },
             "which is not the candidate",
         ),
-        (|p| without(p, "stop"), "before the old primary is stopped"),
+        (|p| without(p, "stop"), "before node1 is stopped"),
         (
             |p| {
                 let at = at(p, "stop");
                 p.stages[at].steps[0].host = host("node3");
             },
-            "before the old primary is stopped",
+            "before node1 is stopped",
         ),
-        (|p| moved(p, "promote", at(p, "stop")), "before the old primary is stopped"),
+        (|p| moved(p, "promote", at(p, "stop")), "before node1 is stopped"),
         (|p| without(p, "claim"), "before the epoch is stored on a majority"),
         (
             |p| {
@@ -231,6 +231,7 @@ fn record(id: &str, candidate: &str, state: OperationState) -> OperationRecord {
         primary: host("node1"),
         candidate: host(candidate),
         earlier: Vec::new(),
+        possible: Vec::new(),
         state,
         started: String::new(),
     }
@@ -326,14 +327,31 @@ fn what_becomes_of_an_interrupted_operation() {
     fn down(world: &mut World, name: &str) {
         world.nodes[&host(name)].server = Server::Down;
     }
-    let table: [(Spoil, bool, &str); 12] = [
+    let table: [(Spoil, bool, &str); 14] = [
         (|_| {}, false, "undo"),
         (|w| down(w, "node1"), false, "undo"),
         (|w| primary_is(w, "node2"), false, "node2"),
         (|w| w.nodes[&host("node2")].server = Server::Primary, false, "more than one"),
         (|w| primary_is(w, "node3"), false, "knows nothing of"),
-        (|w| down(w, "node2"), false, "node2 does not answer"),
-        (|w| w.power_off(&host("node2")), false, "node2 does not answer"),
+        // The old primary goes on; once it refuses to be stopped nobody can be promoted.
+        (|w| down(w, "node2"), false, "take back"),
+        (|w| w.power_off(&host("node2")), false, "take back"),
+        (
+            |w| {
+                down(w, "node2");
+                w.nodes[&host("node1")].fence = true;
+            },
+            false,
+            "node2 does not answer",
+        ),
+        (
+            |w| {
+                down(w, "node1");
+                w.power_off(&host("node2"));
+            },
+            false,
+            "node2 does not answer",
+        ),
         (|w| w.power_off(&host("node1")), false, "node1 cannot be reached"),
         // It is over: only what is left of it is done, by whoever is the primary now.
         (|_| {}, true, "undo"),
@@ -355,11 +373,12 @@ fn what_becomes_of_an_interrupted_operation() {
         let interrupted = Interrupted { record, over: *over };
         let said = match interrupted.settle(&world.snapshot("c0")) {
             Settlement::Undo => "undo".to_owned(),
+            Settlement::TakeBack => "take back".to_owned(),
             Settlement::Finish { primary } => primary.0,
             Settlement::Refuse { why, .. } => why,
         };
         assert!(said.contains(expected), "{number}: {said:?}, not {expected:?}");
-        assert_eq!(interrupted.needed().is_empty(), *over);
+        assert_eq!(interrupted.needed(&world.snapshot("c0")).is_empty(), *over);
     }
 }
 

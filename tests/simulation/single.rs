@@ -255,6 +255,9 @@ fn what_is_not_safe_is_refused() {
             Command::stop(&["node2"], false),
             "all writes would wait",
         ),
+        (QUORUM, |_| {}, Command::stop(&["node2", "node3"], false), "wait for node2 and node3"),
+        // That it is meant says nothing of a primary that goes on.
+        (QUORUM, |_| {}, Command::stop(&["node2", "node3"], true), "wait for node2 and node3"),
         (ASYNC, replaced, Command::start(&["node1"]), "is fenced"),
         (ASYNC, |_| {}, Command::rejoin(&["node1"], "auto"), "is_the_primary"),
         (ASYNC, |_| {}, Command::follow("node1", "node2"), "is_the_primary"),

@@ -18,14 +18,17 @@ impl World {
         host: &HostName,
         identity: &Identity,
         known: &Known,
-        (primary, candidate): (&HostName, &HostName),
+        candidate: &HostName,
         (names, settled): (&SyncNames, bool),
     ) -> Steps<Report> {
         let of = |primary: &HostName, names| SyncValue { primary: primary.clone(), names };
         let mut values = Vec::new();
         if !settled {
-            let before = Recorded::of(known.sync.values()).values_of(primary);
-            values.extend(before.into_iter().map(|names| of(primary, names)));
+            let recorded = Recorded::of(known.sync.values());
+            for suspect in identity.record.suspects() {
+                let before = recorded.values_of(suspect);
+                values.extend(before.into_iter().map(|names| of(suspect, names)));
+            }
             values.push(of(candidate, SyncNames::none()));
         }
         values.push(of(candidate, names.clone()));

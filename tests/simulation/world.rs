@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
-use pgorch::facts::{EpochFacts, History, Proof, SyncRecord, SyncValue};
+use pgorch::facts::{EpochFacts, History, Possible, Proof, SyncRecord, SyncValue};
 use pgorch::inventory::{Inventory, ReplicationMode, slot_name};
 use pgorch::model::{HostName, Lsn, Timeline};
 use pgorch::operation::{Accepted, Identity, Known, Step};
@@ -109,6 +109,7 @@ pub(crate) struct Promotion {
     pub(crate) operation: String,
     pub(crate) proof: Proof,
     pub(crate) primary: HostName,
+    pub(crate) possible: Vec<Possible>,
     /// Where the WAL of those that were compared ends, the old primary's among them.
     pub(crate) ends: BTreeMap<HostName, (Timeline, Lsn)>,
 }
@@ -163,8 +164,8 @@ pub(crate) struct World {
     pub(crate) risked: BTreeSet<HostName>,
     /// Those of them that can confirm nothing any more: enough standbys receive nothing from them.
     pub(crate) muted: BTreeSet<HostName>,
-    /// Operations for which the STONITH command has said that the host is off, and it was.
-    pub(crate) switched_off: BTreeSet<String>,
+    /// Operations for which the STONITH command has said that a host is off, and it was.
+    pub(crate) switched_off: BTreeSet<(String, HostName)>,
     /// The members' table after each change of it, with the record of WAL that made it.
     pub(crate) members: Vec<(u64, BTreeSet<String>)>,
     /// Slots that apply leaves on a former upstream: host and name.

@@ -119,6 +119,7 @@ impl Hands {
             proof,
             elected: false,
             earlier: Vec::new(),
+            possible: Vec::new(),
             over: false,
             lease_ms: None,
             started: String::new(),

@@ -38,6 +38,7 @@ impl Second {
 
     fn record(&self, state: OperationState, lease_ms: u64) -> OperationRecord {
         OperationRecord {
+            possible: Vec::new(),
             id: format!("restart {}", self.end),
             kind: "restart".to_owned(),
             controller: "op@elsewhere".to_owned(),

@@ -74,7 +74,7 @@ fn diff(args: &Args, answers: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError
     fits(ctx, node, &upstream, current.as_ref())?;
     // A cascaded standby acknowledges nothing to the primary.
     if ctx.primary != Some(&upstream.name) {
-        sync::can_do_without(ctx, node)?;
+        sync::can_do_without(ctx, node, &[])?;
     }
     let slot = args.str("slot")?.unwrap_or_else(|| node.slot.clone());
     let slot = ctx.inventory.replication.slots.then_some(slot);

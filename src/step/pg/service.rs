@@ -70,6 +70,11 @@ pub(super) const STOP: Kind = Kind {
             ArgKind::Choice(&["primary", "standby"]),
             "only what has this role now; default both",
         ),
+        ArgSpec::new(
+            "together",
+            ArgKind::StrList,
+            "the nodes that are stopped in one go: what commits can do without is judged for all of them.",
+        ),
     ],
     files: no_files,
     probe: no_probe,
@@ -133,9 +138,16 @@ fn stop(args: &Args, _: &[Answer], ctx: &Ctx) -> Result<Verdict, StepError> {
     if primary {
         watched::may_stop(ctx)?;
     }
+    let together = args.str_list("together")?;
     // With the primary nobody is left to wait.
-    if !primary && !args.bool("primary")?.unwrap_or(false) {
-        sync::can_do_without(ctx, node)?;
+    let with_primary = match together.as_slice() {
+        [] => args.bool("primary")?.unwrap_or(false),
+        some => ctx.snapshot.nodes.iter().any(|(name, seen)| {
+            some.contains(&name.0) && seen.server().is_some_and(|s| !s.in_recovery)
+        }),
+    };
+    if !primary && !with_primary {
+        sync::can_do_without(ctx, node, &together)?;
     }
     let seconds = seconds(args, 600)?;
     let mut change = Change {

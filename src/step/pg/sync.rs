@@ -82,8 +82,13 @@ pub(super) fn is_counted(ctx: &Ctx, slot: &str) -> bool {
     running(ctx).members.contains(slot)
 }
 
-/// Refuses what takes a standby away that commits cannot do without.
-pub(super) fn can_do_without(ctx: &Ctx, node: &NodeSettings) -> Result<(), StepError> {
+/// Refuses what takes a standby away that commits cannot do without, with those that go `together` with
+/// it.
+pub(super) fn can_do_without(
+    ctx: &Ctx,
+    node: &NodeSettings,
+    together: &[String],
+) -> Result<(), StepError> {
     let Some(server) = primary(ctx) else { return Ok(()) };
     let names = running(ctx);
     let streams = |s: &&crate::facts::Sender| {
@@ -92,12 +97,21 @@ pub(super) fn can_do_without(ctx: &Ctx, node: &NodeSettings) -> Result<(), StepE
     let there: BTreeSet<&str> =
         server.senders.iter().filter(streams).map(|s| s.application_name.as_str()).collect();
     let k = usize::try_from(names.k).unwrap_or(usize::MAX);
-    if !there.contains(node.slot.as_str()) || there.len() > k {
+    let goes = |slot: &str| {
+        slot == node.slot || together.iter().any(|n| slot_name(&HostName(n.clone())) == slot)
+    };
+    let going: Vec<&str> = there.iter().filter(|slot| goes(slot)).copied().collect();
+    if !going.contains(&node.slot.as_str()) || there.len() - going.len() >= k {
         return Ok(());
     }
+    let nodes = ctx.inventory.nodes.keys();
+    let names: Vec<&str> = nodes
+        .filter(|name| going.contains(&slot_name(name).as_str()))
+        .map(HostName::as_str)
+        .collect();
     let message = format!(
         "all writes would wait for {}: commits wait for {k} standbys, and {} stream",
-        node.name,
+        names.join(" and "),
         there.len()
     );
     Err(StepError::refuse(message)

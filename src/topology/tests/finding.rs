@@ -86,6 +86,7 @@ const CASES: &[(&str, Spoil)] = &[
                 primary: HostName::from("node1"),
                 candidate: HostName::from("node2"),
                 earlier: Vec::new(),
+                possible: Vec::new(),
                 state: crate::facts::OperationState::Open,
                 proof: crate::facts::Proof::CleanStop,
                 elected: false,
