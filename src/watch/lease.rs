@@ -586,6 +586,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_before_anything_was_read_is_not_covered_by_a_record() {
+        let mut leases = leases();
+        leases.heard(4);
+        leases.heed([stored(5, "a", OperationState::Done, Some(13_000))].iter(), at(1_000));
+        assert!(over(&leases).is_some());
+        leases.paused(&name("p"));
+        assert_eq!(over(&leases), None);
+        leases.read(&name("p"), Holds::For(Duration::ZERO), at(2_000));
+        leases.settled(&name("p"));
+        assert!(over(&leases).is_some());
+    }
+
+    #[test]
     fn what_an_operation_gave_is_waited_out_from_when_its_end_is_seen() {
         use OperationState::{Done, Open};
         let mut leases = heard();
