@@ -239,9 +239,15 @@ impl Leases {
     /// Its guard was told, or is about to be told, that the node needs no lease: until the guard itself
     /// says otherwise, what holds it up has no end.
     pub fn paused(&mut self, node: &HostName) {
-        if let Some(bound) = self.bounds.get_mut(node) {
-            bound.read = None;
-            bound.longest = Holds::WithoutEnd;
+        match self.bounds.get_mut(node) {
+            Some(bound) => {
+                bound.read = None;
+                bound.longest = Holds::WithoutEnd;
+            }
+            // What an operation has given to it is not all that may hold it up.
+            None => {
+                self.given.insert(node.clone(), Given::Unknown);
+            }
         }
     }
 
@@ -577,6 +583,19 @@ mod tests {
         let mut leases = expired();
         leases.heard(4);
         leases
+    }
+
+    #[test]
+    fn a_pause_before_anything_was_read_is_not_covered_by_a_record() {
+        let mut leases = leases();
+        leases.heard(4);
+        leases.heed([stored(5, "a", OperationState::Done, Some(13_000))].iter(), at(1_000));
+        assert!(over(&leases).is_some());
+        leases.paused(&name("p"));
+        assert_eq!(over(&leases), None);
+        leases.read(&name("p"), Holds::For(Duration::ZERO), at(2_000));
+        leases.settled(&name("p"));
+        assert!(over(&leases).is_some());
     }
 
     #[test]
